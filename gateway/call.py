@@ -1,0 +1,83 @@
+"""What travels through the corridor: who calls, what is asked, and what the log line will say of it.
+
+No behaviour that knows HTTP, an upstream or the configuration lives here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Endpoint = Literal["chat/completions", "completions", "embeddings"]
+Role = Literal["admin", "user", "viewer"]
+
+EVERY_MODEL = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The holder of an API key; `models` are the aliases it may use, `*` for all."""
+
+    name: str
+    role: Role = "user"
+    models: frozenset[str] = frozenset({EVERY_MODEL})
+
+    def may_use(self, alias: str) -> bool:
+        return EVERY_MODEL in self.models or alias in self.models
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens as the upstream counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one deployment; `outcome` is `ok` or the code of its error, times are seconds on the monotonic clock."""
+
+    deployment: str
+    started: float
+    ended: float = 0.0
+    outcome: str = "ok"
+    status: int | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Record:
+    """What happened to one request; filled on the way, read once by the log line and the metrics.
+
+    Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came.
+    """
+
+    request_id: str
+    started: float
+    caller: str = ""
+    alias: str = "other"
+    stream: bool = False
+    attempts: list[Attempt] = field(default_factory=list)
+    sent_upstream: float = 0.0
+    first_event: float = 0.0
+    last_event: float = 0.0
+    usage: Usage | None = None
+    error: str | None = None
+
+    @property
+    def deployment(self) -> str:
+        return self.attempts[-1].deployment if self.attempts else ""
+
+
+@dataclass(slots=True)
+class Call:
+    """A checked request: `body` is the caller's JSON object with its unknown fields untouched."""
+
+    endpoint: Endpoint
+    body: dict[str, Any]
+    alias: str
+    stream: bool
+    caller: Caller
+    record: Record

@@ -1,0 +1,185 @@
+"""Server-sent events on their way through: whole events only, as few bytes touched as possible.
+
+A scanner takes the upstream's bytes as they come and gives back whole events to relay. It notices what the gateway
+must know (the end, an error, the usage, whether a choice finished) by searching for the few words that can mean it,
+and parses only the events that hold one; all others pass unread. Reading and writing sockets is not its business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from gateway.call import Usage
+from gateway.wire.usage import read_usage
+
+DONE_EVENT = b"data: [DONE]\n\n"
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Inside a JSON string the quotes would be escaped, so these match keys only.
+_USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_ANY_DATA = re.compile(rb"(?:^|\n)data:")
+_RECENT_BLOCKS = 8  # a finish reason is followed by little more than the usage
+
+
+class EventTooLarge(Exception):
+    """One event is larger than MAX_EVENT_BYTES."""
+
+
+def encode_event(payload: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(payload) + b"\n\n"
+
+
+class SseScanner:
+    """Cuts raw bytes into whole events with LF line ends.
+
+    `keep_usage` says whether the caller asked for usage; if not, it is noted and taken out.
+    After each `feed`: `done` ([DONE] passed), `error` (the object of an error event; nothing after it is relayed),
+    `usage`, `started` (a data event was seen).
+    """
+
+    def __init__(self, *, keep_usage: bool) -> None:
+        self.done = False
+        self.started = False
+        self.error: Any = None
+        self.usage: Usage | None = None
+        self._keep_usage = keep_usage
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._skip_newline = False
+        self._is_first = True
+        self._recent: deque[bytes] = deque(maxlen=_RECENT_BLOCKS)
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether one of the last events carried a finish reason."""
+        return any(_FINISHED.search(block) for block in self._recent)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes in, give the whole events back; raises EventTooLarge."""
+        if b"\r" in chunk or self._skip_newline:
+            chunk = self._with_plain_newlines(chunk)
+        if b"\n" not in chunk:
+            return self._hold(chunk)
+        if self._held:
+            self._held.append(chunk)
+            chunk = b"".join(self._held)
+            self._held.clear()
+            self._held_bytes = 0
+        end = chunk.rfind(b"\n\n")
+        if end < 0:
+            return self._hold(chunk)
+        if end + 2 < len(chunk):
+            self._hold(chunk[end + 2 :])
+            chunk = chunk[: end + 2]
+        return self._inspect(chunk)
+
+    def end(self) -> bytes:
+        """Take note that the upstream's body ended and give back a last event that only lacked its blank line."""
+        rest = b"".join(self._held)
+        self._held.clear()
+        if self.done or not rest.strip():
+            return b""
+        payload = _data_of(rest)
+        if payload != b"[DONE]" and _parse(payload) is None:
+            return b""  # cut in the middle: half an event is never relayed
+        return self._inspect(rest.rstrip(b"\n") + b"\n\n")
+
+    def _with_plain_newlines(self, chunk: bytes) -> bytes:
+        if self._skip_newline and chunk:
+            chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF that was cut in two
+            self._skip_newline = False
+        if chunk.endswith(b"\r"):
+            self._skip_newline = True
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _hold(self, piece: bytes) -> bytes:
+        if piece:
+            self._held.append(piece)
+            self._held_bytes += len(piece)
+            if self._held_bytes > MAX_EVENT_BYTES:
+                raise EventTooLarge
+        return b""
+
+    def _inspect(self, block: bytes) -> bytes:
+        if self._is_first:
+            self._is_first = False
+            block = block.removeprefix(_BYTE_ORDER_MARK)
+        if not self.started:
+            self.started = _ANY_DATA.search(block) is not None
+        self._recent.append(block)
+        suspects = _suspects(block)
+        if not suspects:
+            return block
+        kept, position = [], 0
+        for start in suspects:
+            end = block.index(b"\n\n", start) + 2
+            kept.append(block[position:start])
+            kept.append(self._judge(block[start:end]))
+            position = end
+            if self.done or self.error is not None:
+                return b"".join(kept)
+        kept.append(block[position:])
+        return b"".join(kept)
+
+    def _judge(self, event: bytes) -> bytes:
+        data = _data_of(event)
+        if data == b"[DONE]":
+            self.done = True
+            return DONE_EVENT
+        payload = _parse(data)
+        if payload is None:
+            return event
+        if payload.get("error"):
+            self.error = payload["error"]
+            return b""
+        if not isinstance(payload.get("usage"), dict):
+            return event
+        self.usage = read_usage(payload["usage"])
+        if self._keep_usage:
+            return event
+        if not payload.get("choices"):
+            return b""
+        del payload["usage"]
+        return encode_event(payload)
+
+
+def _suspects(block: bytes) -> list[int]:
+    """Return where the events begin that may end the stream, fail it or carry usage, in their order."""
+    starts = {_event_start(block, position) for position in _positions(block)}
+    return sorted(starts) if starts else []
+
+
+def _positions(block: bytes) -> Iterator[int]:
+    for word in (b"[DONE]", b'"error"'):
+        position = block.find(word)
+        while position >= 0:
+            yield position
+            position = block.find(word, position + 1)
+    if b'"usage"' in block:
+        for match in _USAGE_OBJECT.finditer(block):
+            yield match.start()
+
+
+def _event_start(block: bytes, position: int) -> int:
+    before = block.rfind(b"\n\n", 0, position)
+    return before + 2 if before >= 0 else 0
+
+
+def _data_of(event: bytes) -> bytes:
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def _parse(data: bytes) -> dict[str, Any] | None:
+    try:
+        payload = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return payload if isinstance(payload, dict) else None
