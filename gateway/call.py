@@ -40,6 +40,7 @@ class Attempt:
     """One try at one deployment; `outcome` is `ok` or the code of its error, times are seconds on the monotonic clock."""
 
     deployment: str
+    label: str
     started: float
     ended: float = 0.0
     outcome: str = "ok"
@@ -51,20 +52,27 @@ class Attempt:
 class Record:
     """What happened to one request; filled on the way, read once by the log line and the metrics.
 
-    Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came.
+    Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came. `model` is the name as the
+    caller sent it, `alias` the configured one for metrics, `other` if there is none.
     """
 
     request_id: str
     started: float
     caller: str = ""
+    model: str = ""
     alias: str = "other"
     stream: bool = False
     attempts: list[Attempt] = field(default_factory=list)
-    sent_upstream: float = 0.0
     first_event: float = 0.0
-    last_event: float = 0.0
+    stream_seconds: float = 0.0
     usage: Usage | None = None
     error: str | None = None
+    client_gone: bool = False
+
+    @property
+    def upstream_seconds(self) -> float:
+        """How long upstreams were waited for, streams until their last event."""
+        return sum(attempt.ended - attempt.started for attempt in self.attempts) + self.stream_seconds
 
     @property
     def deployment(self) -> str:

@@ -3,14 +3,14 @@
 Only what every upstream agrees on is checked: presence, types and ranges of the fields OpenAI documents. Fields the
 gateway does not know are not looked at and travel on. Shapes are TypedDicts run by pydantic-core: no model objects are
 made on this road. The wording of mistakes is in `mistakes.py`.
-Lists stop at their first mistake (FailFast): a long list of nonsense must not cost a long list of errors.
+Lists stop at their first mistake (`fail_fast`): a long list of nonsense must not cost a long list of errors.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import ConfigDict, Discriminator, FailFast, Field, Tag, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest
@@ -24,7 +24,7 @@ _open = with_config(ConfigDict(extra="allow", strict=True))
 
 Tokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1), FailFast()]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1, fail_fast=True)]
 
 
 def _kind(value: Any) -> str | None:
@@ -53,7 +53,7 @@ class Part(TypedDict, total=False):
 
 
 Content = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[list[Part], FailFast(), Tag("~array")],
+    Annotated[str, Tag("~string")] | Annotated[list[Part], Field(fail_fast=True), Tag("~array")],
     Discriminator(_kind),
 ]
 
@@ -96,7 +96,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 Stop = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[list[str], Field(max_length=64), FailFast(), Tag("~array")],
+    Annotated[str, Tag("~string")] | Annotated[list[str], Field(max_length=64, fail_fast=True), Tag("~array")],
     Discriminator(_kind),
 ]
 ToolChoice = Annotated[Annotated[str, Tag("~string")] | Annotated[Typed, Tag("~object")], Discriminator(_kind)]
@@ -121,7 +121,7 @@ class Sampling(TypedDict, total=False):
 
 @_open
 class Chat(Sampling, total=False):
-    messages: Required[Annotated[list[Message], Field(min_length=1), FailFast()]]
+    messages: Required[Annotated[list[Message], Field(min_length=1, fail_fast=True)]]
     logprobs: bool | None
     max_completion_tokens: Tokens | None
     metadata: dict[str, Any] | None
@@ -129,15 +129,15 @@ class Chat(Sampling, total=False):
     reasoning_effort: str | None
     response_format: Typed | None
     tool_choice: ToolChoice | None
-    tools: Annotated[list[Tool], Field(max_length=1024), FailFast()] | None
+    tools: Annotated[list[Tool], Field(max_length=1024, fail_fast=True)] | None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None
 
 
 Prompt = Annotated[
     Annotated[str, Tag("~string")]
-    | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS), FailFast(), Tag("~strings")]
+    | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag("~strings")]
     | Annotated[TokenIds, Tag("~tokens")]
-    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS), FailFast(), Tag("~arrays")],
+    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag("~arrays")],
     Discriminator(_input_kind),
 ]
 
@@ -154,9 +154,9 @@ class Completion(Sampling, total=False):
 Text = Annotated[str, Field(min_length=1)]
 Input = Annotated[
     Annotated[Text, Tag("~string")]
-    | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS), FailFast(), Tag("~strings")]
+    | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag("~strings")]
     | Annotated[TokenIds, Tag("~tokens")]
-    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS), FailFast(), Tag("~arrays")],
+    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag("~arrays")],
     Discriminator(_input_kind),
 ]
 

@@ -41,12 +41,14 @@ class SseScanner:
 
     `keep_usage` says whether the caller asked for usage; if not, it is noted and taken out.
     After each `feed`: `done` ([DONE] passed), `error` (the object of an error event; nothing after it is relayed),
-    `usage`, `started` (a data event was seen).
+    `broken` (an event that had to be read is not a JSON object), `usage`, `started` (a data event was seen; the first
+    one is always read).
     """
 
     def __init__(self, *, keep_usage: bool) -> None:
         self.done = False
         self.started = False
+        self.broken = False
         self.error: Any = None
         self.usage: Usage | None = None
         self._keep_usage = keep_usage
@@ -111,10 +113,11 @@ class SseScanner:
         if self._is_first:
             self._is_first = False
             block = block.removeprefix(_BYTE_ORDER_MARK)
-        if not self.started:
-            self.started = _ANY_DATA.search(block) is not None
         self._recent.append(block)
         suspects = _suspects(block)
+        if not self.started and (data := _ANY_DATA.search(block)):
+            self.started = True
+            suspects = sorted({_event_start(block, data.end()), *suspects})
         if not suspects:
             return block
         kept, position = [], 0
@@ -123,7 +126,7 @@ class SseScanner:
             kept.append(block[position:start])
             kept.append(self._judge(block[start:end]))
             position = end
-            if self.done or self.error is not None:
+            if self.done or self.broken or self.error is not None:
                 return b"".join(kept)
         kept.append(block[position:])
         return b"".join(kept)
@@ -135,7 +138,8 @@ class SseScanner:
             return DONE_EVENT
         payload = _parse(data)
         if payload is None:
-            return event
+            self.broken = True
+            return b""
         if payload.get("error"):
             self.error = payload["error"]
             return b""

@@ -1,0 +1,6 @@
+"""The corridor: what happens to a call, told one line per concern."""
+
+from gateway.dispatch.chat import ChatDispatcher
+from gateway.dispatch.embeddings import EmbeddingDispatcher
+
+__all__ = ["ChatDispatcher", "EmbeddingDispatcher"]

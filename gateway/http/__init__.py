@@ -1,0 +1,23 @@
+"""Everything that knows aiohttp.web: one file per family of endpoints, and what surrounds them."""
+
+from gateway.http.chat import ChatRoutes
+from gateway.http.drain import Drain
+from gateway.http.embeddings import EmbeddingRoutes
+from gateway.http.guard import guard
+from gateway.http.health import HealthRoutes
+from gateway.http.middlewares import check_host, observe, render_errors
+from gateway.http.models import ModelRoutes
+from gateway.http.settings import ServerSettings
+
+__all__ = [
+    "ChatRoutes",
+    "Drain",
+    "EmbeddingRoutes",
+    "HealthRoutes",
+    "ModelRoutes",
+    "ServerSettings",
+    "check_host",
+    "guard",
+    "observe",
+    "render_errors",
+]

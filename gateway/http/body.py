@@ -1,0 +1,52 @@
+"""From a request's bytes to a checked call: media type, size, deadline, JSON, shape."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from gateway.call import Call, Caller, Endpoint
+from gateway.errors import InvalidRequest, RequestTimeout, UnsupportedMediaType
+from gateway.http.middlewares import RECORD
+from gateway.wire import parse_object
+
+DEADLINE_SECONDS = 30.0
+SLOWEST_BYTES_PER_SECOND = 64 * 1024
+
+
+async def read_call(
+    request: web.Request, caller: Caller, endpoint: Endpoint, check: Callable[[dict[str, Any]], None]
+) -> Call:
+    """Return the checked call; raises the RequestError that says what is wrong with the request."""
+    body = parse_object(await _read(request))
+    check(body)
+    record = request[RECORD]
+    alias: str = body["model"]
+    stream = endpoint != "embeddings" and body.get("stream") is True
+    record.caller, record.model, record.stream = caller.name, alias, stream
+    return Call(endpoint, body, alias, stream, caller, record)
+
+
+async def _read(request: web.Request) -> bytes:
+    # Browsers send text/plain and forms across origins without asking; JSON they may not.
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType(
+            f"Unsupported content type '{request.content_type}'. Send 'Content-Type: application/json'."
+        )
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnsupportedMediaType("Compressed request bodies are not accepted.", code="unsupported_encoding")
+    length = request.content_length or 0
+    if length > request.client_max_size:
+        raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=length)
+    if request.content.is_eof():
+        return await request.read()
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS + length / SLOWEST_BYTES_PER_SECOND):
+            return await request.read()
+    except TimeoutError:
+        raise RequestTimeout("The request body did not arrive in time.") from None
+    except web.RequestPayloadError:
+        raise InvalidRequest("The request body could not be read.", code="invalid_body") from None

@@ -1,0 +1,28 @@
+"""POST /v1/chat/completions and the legacy /v1/completions."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.call import Caller
+from gateway.dispatch import ChatDispatcher
+from gateway.http.answers import answer
+from gateway.http.body import read_call
+from gateway.http.drain import Drain
+from gateway.wire import check_chat, check_completion
+
+
+class ChatRoutes:
+    def __init__(self, dispatcher: ChatDispatcher, drain: Drain) -> None:
+        self._dispatcher = dispatcher
+        self._drain = drain
+
+    async def chat(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        call = await read_call(request, caller, "chat/completions", check_chat)
+        async with await self._dispatcher.chat(call) as reply:
+            return await answer(request, call, reply, self._drain)
+
+    async def complete(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        call = await read_call(request, caller, "completions", check_completion)
+        async with await self._dispatcher.chat(call) as reply:
+            return await answer(request, call, reply, self._drain)

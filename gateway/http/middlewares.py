@@ -1,0 +1,185 @@
+"""What surrounds every request: its record, its log line and metrics, its errors, and the check of its Host.
+
+Who is calling is not decided here but at each route (`guard.py`), so that no path can slip past it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from gateway import logs
+from gateway.call import Record
+from gateway.errors import (
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    RequestTooLarge,
+    UnknownHost,
+    UnknownRoute,
+)
+from gateway.http.answers import error_response
+from gateway.logs import LogSink
+from gateway.metrics import Metrics
+
+RECORD = "record"
+CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
+
+Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Step], Awaitable[web.StreamResponse]]
+
+
+def observe(metrics: Metrics, sink: LogSink) -> Middleware:
+    """Give each request an id and a record, and at its end one log line and its metrics."""
+    prefix = f"req_{os.urandom(8).hex()}"
+    count = itertools.count(1)
+    loop_time = asyncio.get_running_loop().time if _loop_runs() else None
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
+        clock = loop_time or asyncio.get_running_loop().time
+        record = request[RECORD] = Record(f"{prefix}{next(count):08x}", clock())
+        metrics.in_flight.inc()
+        status = CLIENT_GONE
+        try:
+            response = await handler(request)
+            status = response.status
+            if not response.prepared:
+                response.headers["x-request-id"] = record.request_id
+            return response
+        finally:
+            metrics.in_flight.dec()
+            ended = clock()
+            if record.client_gone:
+                status = CLIENT_GONE
+            endpoint = _endpoint(request)
+            metrics.observe(endpoint, record, status, ended)
+            sink.put(_line(request, record, endpoint, status, ended))
+
+    return middleware
+
+
+@web.middleware
+async def render_errors(request: web.Request, handler: Step) -> web.StreamResponse:
+    """Turn every failure into OpenAI's envelope."""
+    try:
+        return await handler(request)
+    except GatewayError as error:
+        failure = error
+    except web.HTTPException as error:
+        failure = _from_aiohttp(request, error)
+    except ConnectionResetError:
+        request[RECORD].client_gone = True
+        raise
+    except Exception:  # the one place where a defect of ours becomes an answer
+        logs.event("defect", level="error", request_id=request[RECORD].request_id, trace=traceback.format_exc())
+        failure = InternalError("The gateway failed to answer this request; the log has the details.")
+    record = request[RECORD]
+    record.error = failure.code or failure.type
+    return error_response(failure, record)
+
+
+def check_host(names: Iterable[str], *, any_name: bool) -> Middleware:
+    """Refuse requests whose Host names another site: a page in the operator's browser cannot choose it.
+
+    IP addresses and loopback names are always right. With `any_name` every well-formed name is, for servers that
+    listen beyond loopback, where a key is required and names are the operator's to choose.
+    """
+    allowed = {"localhost", *(name.lower().rstrip(".") for name in names)}
+    seen: set[str] = set()
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
+        host = request.headers.get("Host", "")
+        if host not in seen:
+            if not _is_allowed(host, allowed, any_name=any_name) or len(request.headers.getall("Host", ())) != 1:
+                raise UnknownHost(
+                    "This gateway does not answer for that host name. Add it to server.allowed_hosts to accept it."
+                )
+            if len(seen) < 1000:
+                seen.add(host)
+        return await handler(request)
+
+    return middleware
+
+
+def _is_allowed(host: str, allowed: set[str], *, any_name: bool) -> bool:
+    name, _, port = host.rpartition(":") if ":" in host.rpartition("]")[2] else (host, "", "")
+    name = name.lower().rstrip(".")
+    if port and not port.isdigit():
+        return False
+    if name in allowed or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return any_name and bool(name) and not set(name) - _HOST_CHARACTERS
+    return True
+
+
+_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
+
+
+def _from_aiohttp(request: web.Request, error: web.HTTPException) -> GatewayError:
+    if isinstance(error, web.HTTPNotFound):
+        return UnknownRoute(f"Unknown request URL: {request.method} {request.path[:200]}.")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = sorted(error.allowed_methods)
+        return MethodNotAllowed(f"Not allowed to {error.method} on {request.path[:200]} (allowed: {', '.join(allowed)}).", allowed)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        megabytes = request.client_max_size // (1024 * 1024)
+        return RequestTooLarge(f"The request body is larger than {megabytes} MiB.")
+    return InvalidRequest(error.reason)
+
+
+def _endpoint(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "other" if resource is None else resource.canonical
+
+
+def _line(request: web.Request, record: Record, endpoint: str, status: int, ended: float) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "time": logs.timestamp(),
+        "level": "info" if status < 500 else "warning",
+        "event": "request",
+        "request_id": record.request_id,
+        "method": request.method,
+        "endpoint": endpoint,
+        "status": status,
+        "milliseconds": round((ended - record.started) * 1000, 3),
+    }
+    if record.caller:
+        line["caller"] = record.caller
+    if record.model:
+        line |= {"model": record.model[:200], "stream": record.stream}
+    if record.attempts:
+        line |= {
+            "deployment": record.deployment,
+            "attempts": len(record.attempts),
+            "upstream_milliseconds": round(record.upstream_seconds * 1000, 3),
+        }
+    if record.usage is not None:
+        line |= {"prompt_tokens": record.usage.prompt_tokens, "completion_tokens": record.usage.completion_tokens}
+    if record.error is not None:
+        line["error"] = record.error
+        line["tried"] = [
+            {"deployment": attempt.deployment, "outcome": attempt.outcome, "detail": attempt.detail[:300]}
+            for attempt in record.attempts
+        ]
+    return line
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Log lines: JSON, one per event, written off the road.
+
+A request's line is put in a list; a timer hands the list to one thread, which encodes, redacts and writes it. A reader
+that is slow or gone costs dropped lines, counted, and never a request. What a line says is decided where it happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import re
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import orjson
+
+FLUSH_SECONDS = 0.1
+MOST_WAITING = 10_000
+SHORTEST_SECRET = 6  # shorter ones are placeholders such as "x" and would blot out ordinary text
+
+
+def event(name: str, /, *, level: str = "info", **fields: object) -> None:
+    """Write one line to standard error now; for start, stop and other rare moments."""
+    line = {"time": timestamp(), "level": level, "event": name, **fields}
+    sys.stderr.write(orjson.dumps(line, default=str).decode() + "\n")
+    sys.stderr.flush()
+
+
+def timestamp() -> str:
+    """Return the time now as RFC 3339 in UTC, with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class LogSink:
+    """Writes mappings as JSON lines to `stream` from a thread of its own; `secrets` are blotted out in every line."""
+
+    def __init__(self, stream: BinaryIO, secrets: Iterable[str] = ()) -> None:
+        self.dropped = 0
+        self._stream = stream
+        words = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self._secret = re.compile("|".join(map(re.escape, words)).encode()) if words else None
+        self._waiting: list[Mapping[str, Any]] = []
+        self._batches: queue.SimpleQueue[list[Mapping[str, Any]] | None] = queue.SimpleQueue()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = None
+
+    def put(self, line: Mapping[str, Any]) -> None:
+        """Take a line; returns at once. Must be called on the event loop's thread."""
+        if len(self._waiting) + self._batches.qsize() * 100 >= MOST_WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append(line)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
+
+    def close(self) -> None:
+        """Write what is waiting and end the thread; waits at most two seconds for a slow reader."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._flush()
+        self._batches.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_batches, name="log", daemon=True)
+            self._thread.start()
+        self._batches.put(self._waiting)
+        self._waiting = []
+
+    def _write_batches(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            text = b"".join(orjson.dumps(line, default=str) + b"\n" for line in batch)
+            if self._secret is not None:
+                text = self._secret.sub(b"***", text)
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):  # the reader is gone: requests matter more than their lines
+                self.dropped += len(batch)

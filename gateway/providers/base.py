@@ -1,0 +1,96 @@
+"""What every provider is to the rest of the gateway: one `send`, and a reply that is an `async with`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from gateway.call import Endpoint, Usage
+
+
+class Patience(Protocol):
+    """How long one attempt may take, in seconds."""
+
+    @property
+    def connect_seconds(self) -> float: ...
+    @property
+    def first_event_seconds(self) -> float: ...
+    @property
+    def between_events_seconds(self) -> float: ...
+    @property
+    def total_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One question to one upstream model.
+
+    `body` is the caller's; a provider copies what it changes. `settings` fill in what the caller left out.
+    `wants_usage` says whether a stream's caller asked for the usage chunk.
+    """
+
+    endpoint: Endpoint
+    body: Mapping[str, Any]
+    model: str
+    settings: Mapping[str, Any]
+    patience: Patience
+    stream: bool = False
+    wants_usage: bool = False
+
+
+class Reply(Protocol):
+    """An upstream's good answer, closed by leaving its `async with`.
+
+    A plain one has its whole `body`; a stream has an empty one and yields blocks of whole events when iterated, the
+    first of which has already arrived. Iterating raises UpstreamError when the stream breaks.
+    `usage` is known at the end, where the upstream told it.
+    """
+
+    body: bytes
+    usage: Usage | None
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class Provider(Protocol):
+    """Code and credentials for one kind of far side."""
+
+    name: str
+
+    async def send(self, exchange: Exchange) -> Reply:
+        """Ask, and return once a plain answer is whole or a stream's first event has arrived and parsed.
+
+        Raises UpstreamError, or ContextLengthExceeded when the upstream says the request is too long for the model.
+        """
+        ...
+
+    async def is_ready(self, model: str) -> bool:
+        """Tell whether `model` could be asked now, without asking it anything."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class PlainReply:
+    """A whole answer; nothing is left open."""
+
+    __slots__ = ("body", "usage")
+
+    def __init__(self, body: bytes, usage: Usage | None) -> None:
+        self.body = body
+        self.usage = usage
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.body

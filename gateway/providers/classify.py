@@ -1,0 +1,205 @@
+"""Which error an upstream's answer is: one table from status, code and body to the error tree.
+
+Pure: it reads a status, headers and a body and returns an error; retries and cooldowns are decided by `routing/`.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    UpstreamAuthFailed,
+    UpstreamError,
+    UpstreamModelMissing,
+    UpstreamOverloaded,
+    UpstreamProtocolError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+MAX_MESSAGE_CHARS = 2_000
+SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 0.05, 60.0
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
+_CREDENTIALS = re.compile(r"\b(?:sk|gsk|xai|pk|key|rk)[-_][A-Za-z0-9_\-]{8,}|\bBearer\s+\S+", re.IGNORECASE)
+
+
+def classify(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> GatewayError:
+    """Return the error that an upstream answer with a status other than 200 stands for.
+
+    `secret` is our key, taken out of whatever text the caller will read.
+    """
+    return classify_object(_error_object(body), status, retry_after(headers), secret)
+
+
+def classify_object(
+    reported: Mapping[str, Any], status: int | None = None, rest: float | None = None, secret: str = ""
+) -> GatewayError:
+    """Return the error for OpenAI's error object; without a `status` (an error inside a stream) its code decides."""
+    code = _word(reported.get("code"))
+    kind = _word(reported.get("type"))
+    if status is None:
+        status = _status_of(reported.get("code"), code, kind)
+    message = scrub(_word(reported.get("message")) or "no reason given", secret)
+    if status in (400, 413, 422) and (code in _CONTEXT_CODES or kind in _CONTEXT_CODES):
+        return ContextLengthExceeded(_context_message(reported, message), param=_context_param(reported))
+    if status == 404 and not _is_missing_model(code, kind, message):
+        return UpstreamProtocolError(f"The upstream does not serve this endpoint: {message}", upstream_status=status)
+    if status in _REJECTED:
+        error = UpstreamRejected(message, param=_word(reported.get("param")), upstream_status=status)
+        error.code = None if code == str(status) else code
+        return error
+    make = _BY_STATUS.get(status) or (_unavailable if status >= 500 else _unexpected)
+    return make(message, status, rest, code)
+
+
+def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
+    """Return how long the upstream asks to be left alone, in seconds within 0.05 and 60, or None.
+
+    Understands `retry-after-ms`, seconds and HTTP dates; what cannot be read counts as absent.
+    """
+    wait: float | None = None
+    try:
+        if "retry-after-ms" in headers:
+            wait = float(headers["retry-after-ms"]) / 1000
+        elif "retry-after" in headers:
+            wait = float(headers["retry-after"])
+    except ValueError:
+        try:
+            wait = email.utils.parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    if wait is None or wait != wait:
+        return None
+    return min(max(wait, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS)
+
+
+def scrub(text: str, secret: str = "") -> str:
+    """Return upstream text without anything that looks like a credential, in a readable length."""
+    if secret:
+        text = text.replace(secret, "***")
+    return _CREDENTIALS.sub("***", text)[:MAX_MESSAGE_CHARS]
+
+
+def _error_object(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}  # HTML and the like: never shown to the caller
+    if not isinstance(value, dict):
+        return {}
+    inner = value.get("error", value)
+    if isinstance(inner, str):
+        return {"message": inner}
+    return inner if isinstance(inner, dict) else {}
+
+
+def _word(value: Any) -> str | None:
+    """Return codes and messages as text: llama.cpp numbers its codes, others nest whole objects."""
+    if value is None or isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, int | float) else orjson.dumps(value, default=str).decode()
+
+
+def _status_of(raw: Any, code: str | None, kind: str | None) -> int:
+    if isinstance(raw, int) and 400 <= raw < 600:
+        return raw
+    if code is not None and code.isdigit() and 400 <= int(code) < 600:
+        return int(code)
+    for word in (code, kind):
+        if word in _STATUS_BY_WORD:
+            return _STATUS_BY_WORD[word]
+    return 500
+
+
+def _is_missing_model(code: str | None, kind: str | None, message: str) -> bool:
+    return "model" in f"{code} {kind} {message}".lower()
+
+
+def _context_message(reported: Mapping[str, Any], message: str) -> str:
+    asked, window = reported.get("n_prompt_tokens"), reported.get("n_ctx")
+    if isinstance(asked, int) and isinstance(window, int):
+        return (
+            f"This model's maximum context length is {window} tokens. However, your messages resulted in {asked} tokens. "
+            "Please reduce the length of the messages."
+        )
+    return message
+
+
+def _context_param(reported: Mapping[str, Any]) -> str | None:
+    return _word(reported.get("param"))
+
+
+_REJECTED = frozenset({400, 402, 405, 406, 411, 413, 414, 415, 416, 417, 418, 422, 451})
+_STATUS_BY_WORD = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "content_filter": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 503,
+    "server_is_overloaded": 503,
+    "service_unavailable_error": 503,
+}
+
+
+def _unavailable(message: str, status: int, rest: float | None, _: str | None) -> UpstreamError:
+    return UpstreamUnavailable(f"The upstream failed with status {status}: {message}", upstream_status=status, retry_after=rest)
+
+
+def _unexpected(_message: str, status: int, _rest: float | None, _code: str | None) -> UpstreamError:
+    return UpstreamProtocolError(f"The upstream answered with the unexpected status {status}.", upstream_status=status)
+
+
+def _refused(message: str, status: int, _rest: float | None, _: str | None) -> UpstreamError:
+    code = "upstream_auth_failed" if status == 401 else "upstream_forbidden"
+    return UpstreamAuthFailed(
+        "The upstream refuses the gateway's own credentials; this is not about your key.", upstream_status=status, code=code
+    )
+
+
+def _missing_model(message: str, status: int, _rest: float | None, _: str | None) -> UpstreamError:
+    return UpstreamModelMissing(f"The upstream does not know the model: {message}", upstream_status=status)
+
+
+def _slow(message: str, status: int, _rest: float | None, _: str | None) -> UpstreamError:
+    return UpstreamTimeout(f"The upstream gave up waiting with status {status}: {message}", upstream_status=status)
+
+
+def _limited(message: str, status: int, rest: float | None, code: str | None) -> UpstreamError:
+    kept = "insufficient_quota" if code == "insufficient_quota" else None
+    return UpstreamRateLimited(message, upstream_status=status, retry_after=rest, code=kept)
+
+
+def _overloaded(message: str, status: int, rest: float | None, _: str | None) -> UpstreamError:
+    return UpstreamOverloaded(f"The upstream is overloaded: {message}", upstream_status=status, retry_after=rest)
+
+
+_BY_STATUS: dict[int, Callable[[str, int, float | None, str | None], UpstreamError]] = {
+    401: _refused,
+    403: _refused,
+    404: _missing_model,
+    408: _slow,
+    409: _unavailable,
+    425: _unavailable,
+    429: _limited,
+    503: _overloaded,
+    504: _slow,
+    529: _overloaded,
+}

@@ -1,0 +1,246 @@
+"""The OpenAI wire over aiohttp: parse nothing twice, patch the fields we own, relay the answer's bytes.
+
+Which deployment is asked, and what happens when it fails, is decided in `routing/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import aiohttp
+import orjson
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway.errors import (
+    GatewayError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from gateway.providers.base import Exchange, PlainReply, Reply
+from gateway.providers.classify import classify, classify_object
+from gateway.providers.stream import StreamReply
+from gateway.wire import SseScanner, dump, read_usage
+
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+KEEPALIVE_SECONDS = 15.0  # shorter than any server's, so that idle connections are ours to close
+
+
+def _tcp() -> aiohttp.BaseConnector:
+    return aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+
+
+class OpenAIWire:
+    """One upstream that speaks the OpenAI wire.
+
+    `streams_usage` says that the upstream understands `stream_options`, by which the gateway learns the tokens of
+    every stream; a caller that did not ask for them does not see them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        *,
+        api_key: str = "",
+        headers: Mapping[str, str] | None = None,
+        connect: Callable[[], aiohttp.BaseConnector] = _tcp,
+        streams_usage: bool = True,
+    ) -> None:
+        self.name = name
+        self._secret = api_key
+        self._streams_usage = streams_usage
+        base = base_url.rstrip("/")
+        self._urls = {path: URL(f"{base}/{path}") for path in ("chat/completions", "completions", "embeddings")}
+        self._headers = CIMultiDict(
+            {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "gateway", **(headers or {})}
+        )
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._connect = connect
+        self._session: aiohttp.ClientSession | None = None
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    async def send(self, exchange: Exchange) -> Reply:
+        patience = exchange.patience
+        body = self._patch(exchange)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            async with asyncio.timeout(patience.first_event_seconds) as clock:
+                response = await self._open_session().post(
+                    self._urls[exchange.endpoint],
+                    data=body,
+                    headers=self._headers,
+                    allow_redirects=False,
+                    timeout=self._timeout(patience.connect_seconds),
+                )
+                if response.status != 200:
+                    raise await self._failure(response)
+                if exchange.stream:
+                    return await self._begin_stream(response, exchange)
+                if not response.content.is_eof():
+                    clock.reschedule(asyncio.get_running_loop().time() + patience.total_seconds)
+                return await self._read_plain(response)
+        except BaseException as error:
+            if response is not None:
+                response.close()
+            translated = _translate(error, patience.first_event_seconds)
+            if translated is error:
+                raise
+            raise translated from error
+
+    async def is_ready(self, model: str) -> bool:
+        return True  # a hosted upstream is taken at its word until an attempt fails
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        """Make the session at the first call: it belongs to the event loop that runs by then."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=self._connect(), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
+
+    def _timeout(self, connect_seconds: float) -> aiohttp.ClientTimeout:
+        timeout = self._timeouts.get(connect_seconds)
+        if timeout is None:
+            timeout = self._timeouts[connect_seconds] = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
+        return timeout
+
+    def _patch(self, exchange: Exchange) -> bytes:
+        patched = {**exchange.settings, **exchange.body, "model": exchange.model}
+        if exchange.stream and not exchange.wants_usage and self._streams_usage:
+            patched["stream_options"] = {**(exchange.body.get("stream_options") or {}), "include_usage": True}
+        return dump(patched)
+
+    async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
+        if response.content_type != "text/event-stream":
+            raise await self._not_a_stream(response)
+        stream = StreamReply(
+            response,
+            SseScanner(keep_usage=exchange.wants_usage),
+            partial(classify_object, secret=self._secret),
+            exchange.patience,
+        )
+        await stream.wait_for_first_event()
+        return stream
+
+    async def _not_a_stream(self, response: aiohttp.ClientResponse) -> GatewayError:
+        """Some upstreams answer a stream request with 200 and a JSON error."""
+        payload = _object(await _read_at_most(response, MAX_ERROR_BYTES))
+        if payload is not None and isinstance(payload.get("error"), dict):
+            return classify_object(payload["error"], secret=self._secret)
+        return UpstreamProtocolError("The upstream answered a stream request with something else than events.")
+
+    async def _read_plain(self, response: aiohttp.ClientResponse) -> PlainReply:
+        body = await _read_at_most(response, MAX_REPLY_BYTES)
+        if len(body) > MAX_REPLY_BYTES:
+            raise UpstreamProtocolError("The upstream's answer is too large.", code="upstream_reply_too_large")
+        payload = _object(body)
+        if payload is None:
+            raise UpstreamProtocolError("The upstream's answer is not a JSON object.", code="upstream_bad_response")
+        if isinstance(payload.get("error"), dict):
+            raise classify_object(payload["error"], secret=self._secret)
+        return PlainReply(body, read_usage(payload.get("usage")))
+
+    async def _failure(self, response: aiohttp.ClientResponse) -> GatewayError:
+        if 300 <= response.status < 400:  # following it would carry our key to a host the configuration did not name
+            response.close()
+            return UpstreamProtocolError(
+                "The upstream answered with a redirect, which is never followed.",
+                code="upstream_redirect",
+                upstream_status=response.status,
+            )
+        body = await _read_at_most(response, MAX_ERROR_BYTES)
+        return classify(response.status, response.headers, body, self._secret)
+
+
+async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return the body, cut somewhere after `limit` bytes; the connection is closed if there was more."""
+    content = response.content
+    if content.is_eof() and content.total_bytes <= limit:
+        return await response.read()
+    pieces: list[bytes] = []
+    size = 0
+    while size <= limit and (piece := await content.readany()):
+        pieces.append(piece)
+        size += len(piece)
+    if size > limit:
+        response.close()
+    else:
+        response.release()
+    return b"".join(pieces)
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def _translate(error: BaseException, first_event_seconds: float) -> BaseException:
+    """Return our error for one of aiohttp's or the system's; what is neither is returned as it is.
+
+    The table is complete: everything that aiohttp's client raises derives from ClientError, OSError or TimeoutError.
+    """
+    if isinstance(error, GatewayError):
+        return error
+    for kind, make in _FOREIGN:
+        if isinstance(error, kind):
+            return make(error, first_event_seconds)
+    return error
+
+
+def _unreachable(error: BaseException, _: float) -> UpstreamError:
+    return UpstreamUnavailable(f"The upstream cannot be reached ({type(error).__name__}).", code="upstream_unreachable")
+
+
+def _late_connection(_error: BaseException, _: float) -> UpstreamError:
+    return UpstreamTimeout("The upstream did not accept a connection in time.")
+
+
+def _late_answer(_error: BaseException, seconds: float) -> UpstreamError:
+    return UpstreamTimeout(f"The upstream did not answer within {seconds:g} seconds.")
+
+
+def _bad_tls(_error: BaseException, _: float) -> UpstreamError:
+    return UpstreamUnavailable("No trusted TLS connection to the upstream.", code="upstream_tls_error")
+
+
+def _truncated(_error: BaseException, _: float) -> UpstreamError:
+    return UpstreamUnavailable("The upstream's answer was cut short.", code="upstream_truncated")
+
+
+def _nonsense(error: BaseException, _: float) -> UpstreamError:
+    return UpstreamProtocolError(f"The upstream broke HTTP ({type(error).__name__}).")
+
+
+def _reset(error: BaseException, _: float) -> UpstreamError:
+    return UpstreamUnavailable(f"The upstream closed the connection ({type(error).__name__}).")
+
+
+# The first match counts, so the special stands before the general.
+_FOREIGN = (
+    (aiohttp.ConnectionTimeoutError, _late_connection),
+    (TimeoutError, _late_answer),
+    (aiohttp.ClientConnectorCertificateError, _bad_tls),
+    (aiohttp.ClientSSLError, _bad_tls),
+    (ssl.SSLError, _bad_tls),
+    (aiohttp.ClientConnectorError, _unreachable),
+    (aiohttp.ClientPayloadError, _truncated),
+    (aiohttp.ClientResponseError, _nonsense),
+    (aiohttp.ClientError, _reset),
+    (OSError, _reset),
+)

@@ -1,0 +1,154 @@
+"""A streamed reply: pulls one chunk at a time from the upstream and gives whole events on.
+
+Nothing is queued: the next chunk is read when the last was taken, so a slow caller slows the upstream down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Self
+
+import aiohttp
+
+from gateway.call import Usage
+from gateway.errors import GatewayError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from gateway.providers.base import Patience
+from gateway.wire import DONE_EVENT, EventTooLarge, SseScanner
+
+LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for the connection to be kept
+
+
+class StreamReply:
+    """An open stream of an upstream that speaks the OpenAI wire.
+
+    `classify` turns the object of an error event into an error of the tree.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        scanner: SseScanner,
+        classify: Callable[[dict[str, Any]], GatewayError],
+        patience: Patience,
+    ) -> None:
+        self.body = b""
+        self._response = response
+        self._content = response.content
+        self._scanner = scanner
+        self._classify = classify
+        self._patience = patience
+        self._first = b""
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._waiting_since: float | None = None  # None while the caller, not the upstream, is waited for
+        self._watch: asyncio.TimerHandle | None = None
+        self._overdue = ""
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._scanner.usage
+
+    async def wait_for_first_event(self) -> None:
+        """Read until a data event has arrived and parsed; raises what an error event or a broken stream means.
+
+        Comments before it are dropped: they are no progress, and nothing was sent to the caller yet.
+        """
+        while not (self._scanner.started or self._is_over()):
+            self._first = await self._read()
+        if self._is_over() and not self._first:
+            self._raise_failure()
+
+    async def __aenter__(self) -> Self:
+        self._arm()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._scanner.done and not self._content.is_eof():
+            await self._linger()
+        if self._content.is_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        block, self._first = self._first, b""
+        while not (block or self._is_over()):
+            block = await self._read()
+        if not block:
+            self._raise_failure()
+            raise StopAsyncIteration
+        return block
+
+    def _is_over(self) -> bool:
+        scanner = self._scanner
+        return scanner.done or scanner.broken or scanner.error is not None
+
+    async def _read(self) -> bytes:
+        """Return the next whole events, b"" if there are none yet; at the end, sets `done` or raises."""
+        self._waiting_since = self._loop.time()
+        try:
+            chunk = await self._content.readany()
+            self._waiting_since = None
+            return self._scanner.feed(chunk) if chunk else self._end()
+        except EventTooLarge:
+            raise UpstreamProtocolError(
+                "The upstream sent an event that is too large.", code="event_too_large"
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            if self._overdue:
+                raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None
+            raise _interrupted(error) from None
+
+    def _end(self) -> bytes:
+        block = self._scanner.end()
+        if self._is_over():
+            return block
+        if not self._scanner.finished:
+            raise _interrupted(None)
+        self._scanner.done = True  # every choice was finished, only the closing word was left out
+        return block + DONE_EVENT
+
+    def _raise_failure(self) -> None:
+        reported = self._scanner.error
+        if reported is not None:
+            raise self._classify(reported if isinstance(reported, dict) else {"message": str(reported)})
+        if self._scanner.broken:
+            raise UpstreamProtocolError("The upstream sent an event that is not a JSON object.", code="bad_event")
+
+    def _arm(self) -> None:
+        """Watch both clocks with one timer that is moved only when it rings: chunks cost no timer work."""
+        since = self._loop.time() if self._waiting_since is None else self._waiting_since
+        due = min(since + self._patience.between_events_seconds, self._started + self._patience.total_seconds)
+        self._watch = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        waited = 0.0 if self._waiting_since is None else now - self._waiting_since
+        if now >= self._started + self._patience.total_seconds:
+            self._overdue = f"The stream took longer than {self._patience.total_seconds:g} seconds."
+        elif waited >= self._patience.between_events_seconds:
+            self._overdue = f"The upstream sent nothing for {self._patience.between_events_seconds:g} seconds."
+        if self._overdue:
+            self._response.close()
+        else:
+            self._arm()
+
+    async def _linger(self) -> None:
+        """Give the end of the body a moment to arrive, so that the connection can be used again."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self._content.readany():
+                    pass
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return  # closed below instead of kept: nothing is lost, the answer was whole
+
+
+def _interrupted(error: Exception | None) -> UpstreamUnavailable:
+    reason = f": {type(error).__name__}" if error is not None else " before it was finished"
+    return UpstreamUnavailable(f"The upstream's stream ended{reason}.", code="upstream_stream_interrupted")

@@ -1,0 +1,76 @@
+"""The one loop that tries deployments until one answers; chat, streams, completions and embeddings all use it.
+
+It knows no provider and no HTTP: an attempt either returns a reply or raises an error that says whether another
+deployment may do better. A stream counts as answered when its first event has arrived and parsed; later the caller
+has seen content and nothing is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.call import Attempt, Call
+from gateway.errors import GatewayError, NoDeployment, UpstreamError
+from gateway.providers import Exchange, Reply
+from gateway.routing.health import Health
+from gateway.routing.order import priority
+from gateway.routing.table import Deployment, Route
+
+
+class Failover:
+    """Asks a route's deployments in order."""
+
+    def __init__(self, health: Health, clock: Callable[[], float]) -> None:
+        self._health = health
+        self._clock = clock
+
+    async def first_success(self, call: Call, route: Route) -> Reply:
+        """Return the first good reply, to be used as an `async with`.
+
+        Raises the last deployment's error when all fail, NoDeployment when all rest, and at once whatever the request
+        itself is to blame for.
+        """
+        failure: UpstreamError | None = None
+        for deployment in priority(route, self._health):
+            try:
+                return await self._attempt(call, deployment)
+            except UpstreamError as error:
+                if not error.failover:
+                    raise
+                failure = error
+        raise failure or self._all_resting(route)
+
+    async def _attempt(self, call: Call, deployment: Deployment) -> Reply:
+        attempt = Attempt(deployment.name, deployment.label, self._clock())
+        call.record.attempts.append(attempt)
+        try:
+            reply = await deployment.provider.send(_exchange(call, deployment))
+        except GatewayError as error:
+            attempt.ended = self._clock()
+            attempt.outcome, attempt.detail = error.code or error.type, error.message
+            if isinstance(error, UpstreamError):
+                error.deployment, attempt.status = deployment.name, error.upstream_status
+                self._health.note_failure(deployment.name, error)
+            raise
+        attempt.ended = self._clock()
+        self._health.note_success(deployment.name)
+        return reply
+
+    def _all_resting(self, route: Route) -> NoDeployment:
+        rest = min(self._health.rest_seconds(deployment.name) for deployment in route.deployments)
+        return NoDeployment(
+            f"Every deployment of '{route.alias}' is resting after a rate limit or a refused key.", retry_after=rest
+        )
+
+
+def _exchange(call: Call, deployment: Deployment) -> Exchange:
+    options = call.body.get("stream_options")
+    return Exchange(
+        endpoint=call.endpoint,
+        body=call.body,
+        model=deployment.model,
+        settings=deployment.settings,
+        patience=deployment.timeouts,
+        stream=call.stream,
+        wants_usage=bool(options and options.get("include_usage")),
+    )

@@ -1,0 +1,44 @@
+"""What the configuration may say of an alias: its deployments, their order and their patience."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Scalar = str | int | float | bool
+
+
+class RoutingSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TimeoutSettings(RoutingSettings):
+    """The patience of one attempt."""
+
+    connect_seconds: Seconds = 5.0
+    first_event_seconds: Annotated[Seconds, Field(description="Until the first event of a stream, or the whole of a plain answer begins.")] = 60.0
+    between_events_seconds: Seconds = 60.0
+    total_seconds: Seconds = 1800.0
+
+
+class DeploymentSettings(RoutingSettings):
+    """One provider and one upstream model."""
+
+    provider: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, description="The upstream's own name of the model, or a class of the provider.")]
+    context_window: Annotated[int | None, Field(ge=1, description="Tokens. Not enforced by this version.")] = None
+    max_output_tokens: Annotated[int | None, Field(ge=1, description="Not enforced by this version.")] = None
+    weight: Annotated[float, Field(gt=0, description="Used by the strategy `weighted`. Not enforced by this version.")] = 1.0
+    settings: Annotated[dict[str, Scalar | list[str]], Field(description="Request fields sent when the caller left them out.")] = {}
+    timeouts: TimeoutSettings | None = None
+
+
+class RouteSettings(RoutingSettings):
+    """An alias's ordered deployments."""
+
+    strategy: Literal["priority"] = "priority"
+    deployments: Annotated[tuple[DeploymentSettings | str, ...], Field(min_length=1)]
+    truncation: Annotated[Literal["drop_oldest", "middle", "refuse"] | None, Field(description="Not enforced by this version.")] = None
+    timeouts: TimeoutSettings = TimeoutSettings()
