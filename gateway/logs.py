@@ -11,8 +11,9 @@ import queue
 import re
 import sys
 import threading
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import orjson
@@ -24,30 +25,39 @@ SHORTEST_SECRET = 6  # shorter ones are placeholders such as "x" and would blot 
 
 def event(name: str, /, *, level: str = "info", **fields: object) -> None:
     """Write one line to standard error now; for start, stop and other rare moments."""
-    line = {"time": timestamp(), "level": level, "event": name, **fields}
+    line = {"time": format_time(time.time()), "level": level, "event": name, **fields}
     sys.stderr.write(orjson.dumps(line, default=str).decode() + "\n")
     sys.stderr.flush()
 
 
-def timestamp() -> str:
-    """Return the time now as RFC 3339 in UTC, with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def format_time(seconds: float) -> str:
+    """Return Unix seconds as RFC 3339 in UTC, with milliseconds."""
+    whole, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{_format_second(whole)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _format_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class LogSink:
-    """Writes mappings as JSON lines to `stream` from a thread of its own; `secrets` are blotted out in every line."""
+    """Writes lines as JSON to `stream` from a thread of its own; `secrets` are blotted out in every line.
+
+    A line's `time` is in Unix seconds; the thread writes it out in RFC 3339.
+    """
 
     def __init__(self, stream: BinaryIO, secrets: Iterable[str] = ()) -> None:
         self.dropped = 0
         self._stream = stream
         words = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
         self._secret = re.compile("|".join(map(re.escape, words)).encode()) if words else None
-        self._waiting: list[Mapping[str, Any]] = []
-        self._batches: queue.SimpleQueue[list[Mapping[str, Any]] | None] = queue.SimpleQueue()
+        self._waiting: list[dict[str, Any]] = []
+        self._batches: queue.SimpleQueue[list[dict[str, Any]] | None] = queue.SimpleQueue()
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
 
-    def put(self, line: Mapping[str, Any]) -> None:
+    def put(self, line: dict[str, Any]) -> None:
         """Take a line; returns at once. Must be called on the event loop's thread."""
         if len(self._waiting) + self._batches.qsize() * 100 >= MOST_WAITING:
             self.dropped += 1
@@ -77,6 +87,8 @@ class LogSink:
 
     def _write_batches(self) -> None:
         while (batch := self._batches.get()) is not None:
+            for line in batch:
+                line["time"] = format_time(line["time"])
             text = b"".join(orjson.dumps(line, default=str) + b"\n" for line in batch)
             if self._secret is not None:
                 text = self._secret.sub(b"***", text)

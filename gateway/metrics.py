@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from gateway.call import Record
+from gateway.call import Attempt, Record, Usage
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -61,54 +60,96 @@ class Metrics:
             registry=registry,
         )
         self._attempts = Counter(
-            "gateway_attempts", "Attempts at deployments, by what became of them.", ["deployment", "outcome"], registry=registry
+            "gateway_attempts",
+            "Attempts at deployments, by what became of them.",
+            ["deployment", "outcome"],
+            registry=registry,
         )
         self._tokens = Counter(
             "gateway_tokens", "Tokens as upstreams counted them.", ["alias", "kind"], registry=registry
         )
-        self.in_flight = Gauge(
+        self._in_flight = Gauge(
             "gateway_in_flight_requests", "Requests being answered.", multiprocess_mode="livesum", registry=registry
         )
-        self._bound: dict[tuple[str, ...], Any] = {}
+        self._running = 0
+        self._requests_series: dict[tuple[str, str, int], tuple[Counter, Histogram, Histogram]] = {}
+        self._attempt_series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._token_series: dict[str, tuple[Counter, Counter, Counter]] = {}
+
+    def begin(self) -> None:
+        """Count one request as being answered, until it is observed."""
+        self._running += 1
+
+    def publish(self) -> None:
+        """Put figures that are kept as plain numbers where the page finds them; to be called about once a second."""
+        self._in_flight.set(self._running)
 
     def observe(self, endpoint: str, record: Record, status: int, ended: float) -> None:
         """Count one finished request; `ended` is on the clock of `record.started`, in seconds."""
-        self._child(self._requests, endpoint, record.alias, str(status)).inc()
+        self._running -= 1
+        key = (endpoint, record.alias, status)
+        requests, durations, overheads = self._requests_series.get(key) or self._bind_request(key)
         duration = ended - record.started
-        self._child(self._duration, endpoint).observe(duration)
+        requests.inc()
+        durations.observe(duration)
         if not record.attempts:
             return
+        upstream = record.stream_seconds
         for attempt in record.attempts:
             took = attempt.ended - attempt.started
-            self._child(self._attempts, attempt.label, attempt.outcome).inc()
-            self._child(self._upstream, attempt.label).observe(took)
-        self._child(self._overhead, endpoint).observe(max(0.0, duration - record.upstream_seconds))
-        if record.stream and record.first_event:
-            self._child(self._first_event, record.alias).observe(record.first_event - record.started)
-        usage = record.usage
-        if usage is not None:
-            self._child(self._tokens, record.alias, "prompt").inc(usage.prompt_tokens)
-            if usage.completion_tokens:
-                self._child(self._tokens, record.alias, "completion").inc(usage.completion_tokens)
-            if usage.cached_tokens:
-                self._child(self._tokens, record.alias, "cached").inc(usage.cached_tokens)
+            upstream += took
+            attempts, times = self._attempt_series.get((attempt.label, attempt.outcome)) or self._bind_attempt(attempt)
+            attempts.inc()
+            times.observe(took)
+        overheads.observe(max(0.0, duration - upstream))
+        if record.first_event:
+            self._first_event.labels(record.alias).observe(record.first_event - record.started)
+        if record.usage is not None:
+            self._count_tokens(record.alias, record.usage)
+
+    def _count_tokens(self, alias: str, usage: Usage) -> None:
+        prompt, completion, cached = self._token_series.get(alias) or self._bind_tokens(alias)
+        prompt.inc(usage.prompt_tokens)
+        if usage.completion_tokens:
+            completion.inc(usage.completion_tokens)
+        if usage.cached_tokens:
+            cached.inc(usage.cached_tokens)
+
+    # The library's own look-up of a series by its labels costs as much as the update, so each is looked up once.
+
+    def _bind_request(self, key: tuple[str, str, int]) -> tuple[Counter, Histogram, Histogram]:
+        endpoint, alias, status = key
+        series = self._requests_series[key] = (
+            self._requests.labels(endpoint, alias, str(status)),
+            self._duration.labels(endpoint),
+            self._overhead.labels(endpoint),
+        )
+        return series
+
+    def _bind_attempt(self, attempt: Attempt) -> tuple[Counter, Histogram]:
+        series = self._attempt_series[(attempt.label, attempt.outcome)] = (
+            self._attempts.labels(attempt.label, attempt.outcome),
+            self._upstream.labels(attempt.label),
+        )
+        return series
+
+    def _bind_tokens(self, alias: str) -> tuple[Counter, Counter, Counter]:
+        series = self._token_series[alias] = (
+            self._tokens.labels(alias, "prompt"),
+            self._tokens.labels(alias, "completion"),
+            self._tokens.labels(alias, "cached"),
+        )
+        return series
 
     def render(self) -> bytes:
         """Return the page in Prometheus's text format, added up over all worker processes."""
+        self.publish()
         directory = os.environ.get(DIRECTORY_VARIABLE)
         if not directory:
             return generate_latest(self._registry)
         whole = CollectorRegistry()
         MultiProcessCollector(whole, path=directory)  # type: ignore[no-untyped-call]  # the library leaves it untyped
         return generate_latest(whole)
-
-    def _child(self, metric: Counter | Histogram, *labels: str) -> Any:
-        """Return the series of `labels`; the library's own lookup costs as much as the update itself."""
-        key = (metric._name, *labels)
-        child = self._bound.get(key)
-        if child is None:
-            child = self._bound[key] = metric.labels(*labels)
-        return child
 
 
 def forget_process(directory: Path, pid: int) -> None:

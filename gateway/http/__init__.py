@@ -1,5 +1,6 @@
 """Everything that knows aiohttp.web: one file per family of endpoints, and what surrounds them."""
 
+from gateway.http.answers import Answers
 from gateway.http.chat import ChatRoutes
 from gateway.http.drain import Drain
 from gateway.http.embeddings import EmbeddingRoutes
@@ -10,6 +11,7 @@ from gateway.http.models import ModelRoutes
 from gateway.http.settings import ServerSettings
 
 __all__ = [
+    "Answers",
     "ChatRoutes",
     "Drain",
     "EmbeddingRoutes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -31,44 +32,60 @@ def error_response(error: GatewayError, record: Record) -> web.Response:
     return web.Response(body=dump(error.envelope()), status=error.http_status, headers=headers)
 
 
-async def answer(request: web.Request, call: Call, reply: Reply, drain: Drain) -> web.StreamResponse:
-    """Return the plain answer, or send the stream and return it sent."""
-    if call.stream:
-        return await _relay(request, call.record, reply, drain)
-    call.record.usage = reply.usage
-    return web.Response(body=reply.body, headers={"Content-Type": JSON, **_trail(call.record)})
+class _EventStream(web.StreamResponse):
+    # The first event is at hand when the head is written: both go out in one packet, as plain answers do.
+    _send_headers_immediately = False
 
 
-async def _relay(request: web.Request, record: Record, reply: Reply, drain: Drain) -> web.StreamResponse:
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "text/event-stream; charset=utf-8",
-            "Cache-Control": "no-cache",
-            "X-Accel-Buffering": "no",
-            "x-request-id": record.request_id,
-            **_trail(record),
-        }
-    )
-    clock = asyncio.get_running_loop().time
-    record.first_event = clock()
-    await response.prepare(request)
-    try:
-        async for block in reply:
-            await response.write(block)
-    except GatewayError as error:  # content went out: an event is the only way left to say it
-        record.error = error.code or error.type
-        record.attempts[-1].outcome = record.error
+class Answers:
+    """Sends replies; `clock` gives seconds on the clock of the requests' records."""
+
+    def __init__(self, drain: Drain, clock: Callable[[], float]) -> None:
+        self._drain = drain
+        self._clock = clock
+
+    async def send(self, request: web.Request, call: Call, reply: Reply) -> web.StreamResponse:
+        """Return the plain answer, or send the stream and return it sent."""
+        if call.stream:
+            return await self._relay(request, call.record, reply)
+        call.record.usage = reply.usage
+        return web.Response(body=reply.body, headers={"Content-Type": JSON, **_trail(call.record)})
+
+    async def _relay(self, request: web.Request, record: Record, reply: Reply) -> web.StreamResponse:
+        response = _EventStream(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+                "x-request-id": record.request_id,
+                **_trail(record),
+            }
+        )
+        record.first_event = self._clock()
+        await response.prepare(request)
+        last = b""
+        try:
+            async for block in reply:
+                if reply.is_complete:
+                    last = block  # goes out together with the end of the body
+                else:
+                    await response.write(block)
+        except GatewayError as error:  # content went out: an event is the only way left to say it
+            await self._break_off(response, record, error)
+        except asyncio.CancelledError:
+            if not self._drain.is_cutting:
+                raise
+            stopping = UpstreamOverloaded("The gateway is shutting down.", code="server_shutting_down")
+            await self._break_off(response, record, stopping)
+        finally:
+            record.usage = reply.usage
+            record.stream_seconds = self._clock() - record.first_event
+        await response.write_eof(last)
+        return response
+
+    async def _break_off(self, response: web.StreamResponse, record: Record, error: GatewayError) -> None:
+        record.error = record.attempts[-1].outcome = error.code or error.type
         await response.write(encode_event(error.envelope()))
-    except asyncio.CancelledError:
-        if not drain.is_cutting:
-            raise
-        record.error = "server_shutting_down"
-        stopping = UpstreamOverloaded("The gateway is shutting down.", code=record.error)
-        await response.write(encode_event(stopping.envelope()))
-    finally:
-        record.usage = reply.usage
-    await response.write_eof()
-    return response
 
 
 def _trail(record: Record) -> dict[str, str]:

@@ -32,17 +32,17 @@ async def read_call(
 
 async def _read(request: web.Request) -> bytes:
     # Browsers send text/plain and forms across origins without asking; JSON they may not.
-    if request.content_type != "application/json":
+    if request.headers.get("Content-Type") != "application/json" and request.content_type != "application/json":
         raise UnsupportedMediaType(
             f"Unsupported content type '{request.content_type}'. Send 'Content-Type: application/json'."
         )
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaType("Compressed request bodies are not accepted.", code="unsupported_encoding")
+    if request.content.is_eof() and request.content.total_bytes <= request.client_max_size:
+        return await request.read()
     length = request.content_length or 0
     if length > request.client_max_size:
         raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=length)
-    if request.content.is_eof():
-        return await request.read()
     try:
         async with asyncio.timeout(DEADLINE_SECONDS + length / SLOWEST_BYTES_PER_SECOND):
             return await request.read()

@@ -5,10 +5,10 @@ Who is calling is not decided here but at each route (`guard.py`), so that no pa
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import itertools
 import os
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -37,17 +37,15 @@ Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Step], Awaitable[web.StreamResponse]]
 
 
-def observe(metrics: Metrics, sink: LogSink) -> Middleware:
+def observe(metrics: Metrics, sink: LogSink, clock: Callable[[], float]) -> Middleware:
     """Give each request an id and a record, and at its end one log line and its metrics."""
     prefix = f"req_{os.urandom(8).hex()}"
     count = itertools.count(1)
-    loop_time = asyncio.get_running_loop().time if _loop_runs() else None
 
     @web.middleware
     async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
-        clock = loop_time or asyncio.get_running_loop().time
         record = request[RECORD] = Record(f"{prefix}{next(count):08x}", clock())
-        metrics.in_flight.inc()
+        metrics.begin()
         status = CLIENT_GONE
         try:
             response = await handler(request)
@@ -56,7 +54,6 @@ def observe(metrics: Metrics, sink: LogSink) -> Middleware:
                 response.headers["x-request-id"] = record.request_id
             return response
         finally:
-            metrics.in_flight.dec()
             ended = clock()
             if record.client_gone:
                 status = CLIENT_GONE
@@ -78,7 +75,7 @@ async def render_errors(request: web.Request, handler: Step) -> web.StreamRespon
         failure = _from_aiohttp(request, error)
     except ConnectionResetError:
         request[RECORD].client_gone = True
-        raise
+        return web.Response(status=CLIENT_GONE)  # nobody is there to read it
     except Exception:  # the one place where a defect of ours becomes an answer
         logs.event("defect", level="error", request_id=request[RECORD].request_id, trace=traceback.format_exc())
         failure = InternalError("The gateway failed to answer this request; the log has the details.")
@@ -133,7 +130,9 @@ def _from_aiohttp(request: web.Request, error: web.HTTPException) -> GatewayErro
         return UnknownRoute(f"Unknown request URL: {request.method} {request.path[:200]}.")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = sorted(error.allowed_methods)
-        return MethodNotAllowed(f"Not allowed to {error.method} on {request.path[:200]} (allowed: {', '.join(allowed)}).", allowed)
+        return MethodNotAllowed(
+            f"Not allowed to {error.method} on {request.path[:200]} (allowed: {', '.join(allowed)}).", allowed
+        )
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         megabytes = request.client_max_size // (1024 * 1024)
         return RequestTooLarge(f"The request body is larger than {megabytes} MiB.")
@@ -147,27 +146,26 @@ def _endpoint(request: web.Request) -> str:
 
 def _line(request: web.Request, record: Record, endpoint: str, status: int, ended: float) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "time": logs.timestamp(),
+        "time": time.time(),
         "level": "info" if status < 500 else "warning",
         "event": "request",
         "request_id": record.request_id,
         "method": request.method,
         "endpoint": endpoint,
         "status": status,
+        "caller": record.caller,
         "milliseconds": round((ended - record.started) * 1000, 3),
     }
-    if record.caller:
-        line["caller"] = record.caller
     if record.model:
-        line |= {"model": record.model[:200], "stream": record.stream}
+        line["model"] = record.model[:200]
+        line["stream"] = record.stream
     if record.attempts:
-        line |= {
-            "deployment": record.deployment,
-            "attempts": len(record.attempts),
-            "upstream_milliseconds": round(record.upstream_seconds * 1000, 3),
-        }
+        line["deployment"] = record.deployment
+        line["attempts"] = len(record.attempts)
+        line["upstream_milliseconds"] = round(record.upstream_seconds * 1000, 3)
     if record.usage is not None:
-        line |= {"prompt_tokens": record.usage.prompt_tokens, "completion_tokens": record.usage.completion_tokens}
+        line["prompt_tokens"] = record.usage.prompt_tokens
+        line["completion_tokens"] = record.usage.completion_tokens
     if record.error is not None:
         line["error"] = record.error
         line["tried"] = [
@@ -175,11 +173,3 @@ def _line(request: web.Request, record: Record, endpoint: str, status: int, ende
             for attempt in record.attempts
         ]
     return line
-
-
-def _loop_runs() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

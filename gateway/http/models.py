@@ -20,9 +20,7 @@ class ModelRoutes:
         self._created = created
 
     async def list(self, _request: web.Request, caller: Caller) -> web.StreamResponse:
-        return json_response(
-            {"object": "list", "data": [self._model(route) for route in self._routes.visible(caller)]}
-        )
+        return json_response({"object": "list", "data": [self._model(route) for route in self._routes.visible(caller)]})
 
     async def retrieve(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         alias = request.match_info["model"]

@@ -21,6 +21,9 @@ class ServerSettings(BaseModel):
     ] = ()
     max_body_mb: Annotated[int, Field(ge=1, le=1024, description="Largest request body, in MiB.")] = 32
     accept_grace_seconds: Annotated[
-        float, Field(ge=0, le=60, description="After SIGTERM: how long new requests are still taken while /readyz says 503.")
+        float,
+        Field(ge=0, le=60, description="After SIGTERM: how long new requests are still taken while /readyz says 503."),
     ] = 0.0
-    grace_seconds: Annotated[float, Field(ge=0, le=3600, description="After SIGTERM: how long running answers may finish.")] = 30.0
+    grace_seconds: Annotated[
+        float, Field(ge=0, le=3600, description="After SIGTERM: how long running answers may finish.")
+    ] = 30.0

@@ -23,7 +23,7 @@ class Patience(Protocol):
     def total_seconds(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """One question to one upstream model.
 
@@ -44,13 +44,17 @@ class Reply(Protocol):
     """An upstream's good answer, closed by leaving its `async with`.
 
     A plain one has its whole `body`; a stream has an empty one and yields blocks of whole events when iterated, the
-    first of which has already arrived. Iterating raises UpstreamError when the stream breaks.
+    first of which has already arrived; `is_complete` says that the block just yielded was the last. Iterating raises
+    UpstreamError when the stream breaks.
     `usage` is known at the end, where the upstream told it.
     """
 
-    body: bytes
-    usage: Usage | None
-
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def is_complete(self) -> bool: ...
+    @property
+    def usage(self) -> Usage | None: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -81,6 +85,7 @@ class PlainReply:
     """A whole answer; nothing is left open."""
 
     __slots__ = ("body", "usage")
+    is_complete = True
 
     def __init__(self, body: bytes, usage: Usage | None) -> None:
         self.body = body

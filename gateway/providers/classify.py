@@ -160,7 +160,9 @@ _STATUS_BY_WORD = {
 
 
 def _unavailable(message: str, status: int, rest: float | None, _: str | None) -> UpstreamError:
-    return UpstreamUnavailable(f"The upstream failed with status {status}: {message}", upstream_status=status, retry_after=rest)
+    return UpstreamUnavailable(
+        f"The upstream failed with status {status}: {message}", upstream_status=status, retry_after=rest
+    )
 
 
 def _unexpected(_message: str, status: int, _rest: float | None, _code: str | None) -> UpstreamError:
@@ -170,7 +172,9 @@ def _unexpected(_message: str, status: int, _rest: float | None, _code: str | No
 def _refused(message: str, status: int, _rest: float | None, _: str | None) -> UpstreamError:
     code = "upstream_auth_failed" if status == 401 else "upstream_forbidden"
     return UpstreamAuthFailed(
-        "The upstream refuses the gateway's own credentials; this is not about your key.", upstream_status=status, code=code
+        "The upstream refuses the gateway's own credentials; this is not about your key.",
+        upstream_status=status,
+        code=code,
     )
 
 

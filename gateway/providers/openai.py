@@ -5,10 +5,8 @@ Which deployment is asked, and what happens when it fails, is decided in `routin
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import aiohttp
@@ -26,6 +24,7 @@ from gateway.errors import (
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.classify import classify, classify_object
 from gateway.providers.stream import StreamReply
+from gateway.providers.sweeper import Sweeper, TimeLimit
 from gateway.wire import SseScanner, dump, read_usage
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
@@ -59,8 +58,14 @@ class OpenAIWire:
         self._streams_usage = streams_usage
         base = base_url.rstrip("/")
         self._urls = {path: URL(f"{base}/{path}") for path in ("chat/completions", "completions", "embeddings")}
+        self._sweeper = Sweeper()
         self._headers = CIMultiDict(
-            {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "gateway", **(headers or {})}
+            {
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": "gateway",
+                **(headers or {}),
+            }
         )
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -73,11 +78,10 @@ class OpenAIWire:
         body = self._patch(exchange)
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(patience.first_event_seconds) as clock:
+            with TimeLimit(self._sweeper, patience.first_event_seconds) as limit:
                 response = await self._open_session().post(
                     self._urls[exchange.endpoint],
                     data=body,
-                    headers=self._headers,
                     allow_redirects=False,
                     timeout=self._timeout(patience.connect_seconds),
                 )
@@ -86,7 +90,7 @@ class OpenAIWire:
                 if exchange.stream:
                     return await self._begin_stream(response, exchange)
                 if not response.content.is_eof():
-                    clock.reschedule(asyncio.get_running_loop().time() + patience.total_seconds)
+                    limit.extend(patience.total_seconds)
                 return await self._read_plain(response)
         except BaseException as error:
             if response is not None:
@@ -107,7 +111,7 @@ class OpenAIWire:
         """Make the session at the first call: it belongs to the event loop that runs by then."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=self._connect(), cookie_jar=aiohttp.DummyCookieJar()
+                connector=self._connect(), cookie_jar=aiohttp.DummyCookieJar(), headers=self._headers
             )
         return self._session
 
@@ -124,13 +128,14 @@ class OpenAIWire:
         return dump(patched)
 
     async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
-        if response.content_type != "text/event-stream":
+        if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
             raise await self._not_a_stream(response)
         stream = StreamReply(
             response,
             SseScanner(keep_usage=exchange.wants_usage),
-            partial(classify_object, secret=self._secret),
             exchange.patience,
+            self._sweeper,
+            self._secret,
         )
         await stream.wait_for_first_event()
         return stream

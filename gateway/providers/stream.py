@@ -6,14 +6,15 @@ Nothing is queued: the next chunk is read when the last was taken, so a slow cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
 from gateway.call import Usage
-from gateway.errors import GatewayError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.base import Patience
+from gateway.providers.classify import classify_object
+from gateway.providers.sweeper import Sweeper
 from gateway.wire import DONE_EVENT, EventTooLarge, SseScanner
 
 LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for the connection to be kept
@@ -22,28 +23,48 @@ LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for 
 class StreamReply:
     """An open stream of an upstream that speaks the OpenAI wire.
 
-    `classify` turns the object of an error event into an error of the tree.
+    `secret` is our key at that upstream, taken out of what its error events say.
     """
+
+    __slots__ = (
+        "_content",
+        "_first",
+        "_loop",
+        "_overdue",
+        "_patience",
+        "_response",
+        "_scanner",
+        "_secret",
+        "_started",
+        "_sweeper",
+        "_waiting_since",
+        "body",
+    )
 
     def __init__(
         self,
         response: aiohttp.ClientResponse,
         scanner: SseScanner,
-        classify: Callable[[dict[str, Any]], GatewayError],
         patience: Patience,
+        sweeper: Sweeper,
+        secret: str,
     ) -> None:
         self.body = b""
         self._response = response
         self._content = response.content
         self._scanner = scanner
-        self._classify = classify
+        self._secret = secret
         self._patience = patience
         self._first = b""
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._waiting_since: float | None = None  # None while the caller, not the upstream, is waited for
-        self._watch: asyncio.TimerHandle | None = None
+        self._sweeper = sweeper
         self._overdue = ""
+
+    @property
+    def is_complete(self) -> bool:
+        return self._scanner.done
 
     @property
     def usage(self) -> Usage | None:
@@ -60,12 +81,11 @@ class StreamReply:
             self._raise_failure()
 
     async def __aenter__(self) -> Self:
-        self._arm()
+        self._sweeper.add(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
+        self._sweeper.discard(self)
         if self._scanner.done and not self._content.is_eof():
             await self._linger()
         if self._content.is_eof():
@@ -117,27 +137,20 @@ class StreamReply:
     def _raise_failure(self) -> None:
         reported = self._scanner.error
         if reported is not None:
-            raise self._classify(reported if isinstance(reported, dict) else {"message": str(reported)})
+            raise classify_object(
+                reported if isinstance(reported, dict) else {"message": str(reported)}, secret=self._secret
+            )
         if self._scanner.broken:
             raise UpstreamProtocolError("The upstream sent an event that is not a JSON object.", code="bad_event")
 
-    def _arm(self) -> None:
-        """Watch both clocks with one timer that is moved only when it rings: chunks cost no timer work."""
-        since = self._loop.time() if self._waiting_since is None else self._waiting_since
-        due = min(since + self._patience.between_events_seconds, self._started + self._patience.total_seconds)
-        self._watch = self._loop.call_at(due, self._ring)
-
-    def _ring(self) -> None:
-        now = self._loop.time()
-        waited = 0.0 if self._waiting_since is None else now - self._waiting_since
+    def sweep(self, now: float) -> None:
+        """Close the upstream when it, not the caller, lets the stream wait too long."""
         if now >= self._started + self._patience.total_seconds:
             self._overdue = f"The stream took longer than {self._patience.total_seconds:g} seconds."
-        elif waited >= self._patience.between_events_seconds:
+        elif self._waiting_since is not None and now - self._waiting_since >= self._patience.between_events_seconds:
             self._overdue = f"The upstream sent nothing for {self._patience.between_events_seconds:g} seconds."
         if self._overdue:
             self._response.close()
-        else:
-            self._arm()
 
     async def _linger(self) -> None:
         """Give the end of the body a moment to arrive, so that the connection can be used again."""

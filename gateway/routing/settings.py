@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +20,9 @@ class TimeoutSettings(RoutingSettings):
     """The patience of one attempt."""
 
     connect_seconds: Seconds = 5.0
-    first_event_seconds: Annotated[Seconds, Field(description="Until the first event of a stream, or the whole of a plain answer begins.")] = 60.0
+    first_event_seconds: Annotated[
+        Seconds, Field(description="Until the first event of a stream, or the whole of a plain answer begins.")
+    ] = 60.0
     between_events_seconds: Seconds = 60.0
     total_seconds: Seconds = 1800.0
 
@@ -27,11 +31,17 @@ class DeploymentSettings(RoutingSettings):
     """One provider and one upstream model."""
 
     provider: Annotated[str, Field(min_length=1)]
-    model: Annotated[str, Field(min_length=1, description="The upstream's own name of the model, or a class of the provider.")]
+    model: Annotated[
+        str, Field(min_length=1, description="The upstream's own name of the model, or a class of the provider.")
+    ]
     context_window: Annotated[int | None, Field(ge=1, description="Tokens. Not enforced by this version.")] = None
     max_output_tokens: Annotated[int | None, Field(ge=1, description="Not enforced by this version.")] = None
-    weight: Annotated[float, Field(gt=0, description="Used by the strategy `weighted`. Not enforced by this version.")] = 1.0
-    settings: Annotated[dict[str, Scalar | list[str]], Field(description="Request fields sent when the caller left them out.")] = {}
+    weight: Annotated[
+        float, Field(gt=0, description="Used by the strategy `weighted`. Not enforced by this version.")
+    ] = 1.0
+    settings: Annotated[
+        dict[str, Scalar | list[str]], Field(description="Request fields sent when the caller left them out.")
+    ] = {}
     timeouts: TimeoutSettings | None = None
 
 
@@ -40,5 +50,37 @@ class RouteSettings(RoutingSettings):
 
     strategy: Literal["priority"] = "priority"
     deployments: Annotated[tuple[DeploymentSettings | str, ...], Field(min_length=1)]
-    truncation: Annotated[Literal["drop_oldest", "middle", "refuse"] | None, Field(description="Not enforced by this version.")] = None
+    truncation: Annotated[
+        Literal["drop_oldest", "middle", "refuse"] | None, Field(description="Not enforced by this version.")
+    ] = None
     timeouts: TimeoutSettings = TimeoutSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPlan:
+    """A deployment with every default filled in; `model` is the upstream's own name."""
+
+    provider: str
+    model: str
+    settings: Mapping[str, Any]
+    timeouts: TimeoutSettings
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """An alias with its deployments resolved."""
+
+    alias: str
+    strategy: str
+    deployments: tuple[DeploymentPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingPlan:
+    """Every route of the configuration; `direct` resolves names like `provider/model` or gives None."""
+
+    routes: Mapping[str, RoutePlan]
+    direct: Callable[[str], RoutePlan | None]

@@ -20,6 +20,7 @@ from gateway.wire.usage import read_usage
 DONE_EVENT = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
+_USUAL_END = b"\n\n" + DONE_EVENT
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Inside a JSON string the quotes would be escaped, so these match keys only.
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
@@ -56,6 +57,7 @@ class SseScanner:
         self._held_bytes = 0
         self._skip_newline = False
         self._is_first = True
+        self._has_running_usage = False
         self._recent: deque[bytes] = deque(maxlen=_RECENT_BLOCKS)
 
     @property
@@ -114,12 +116,34 @@ class SseScanner:
             self._is_first = False
             block = block.removeprefix(_BYTE_ORDER_MARK)
         self._recent.append(block)
-        suspects = _suspects(block)
-        if not self.started and (data := _ANY_DATA.search(block)):
+        if self.started:
+            suspects = self._suspects(block)
+        else:
+            data = _ANY_DATA.search(block)
+            if data is None:
+                return block
             self.started = True
-            suspects = sorted({_event_start(block, data.end()), *suspects})
-        if not suspects:
-            return block
+            first = _event_start(block, data.end())
+            match = _USAGE_OBJECT.search(block, first, block.index(b"\n\n", first))
+            self._has_running_usage = match is not None
+            suspects = self._suspects(block) | {first}
+        return self._sift(block, sorted(suspects)) if suspects else block
+
+    def _suspects(self, block: bytes) -> set[int]:
+        """Return where the events begin that may end the stream, fail it or carry usage.
+
+        Searching a large block costs as much as relaying it, so the usual end is looked at first, and usage is looked
+        for in the last place that names it, unless the upstream sends a running count from its first event on.
+        """
+        found = [len(block) - 2] if block.endswith(_USUAL_END) else list(_all(block, b"[DONE]"))
+        found += _all(block, b'"error"')
+        last = block.rfind(b'"usage"')
+        if last >= 0:
+            begin = 0 if self._has_running_usage else last
+            found += [match.start() for match in _USAGE_OBJECT.finditer(block, begin)]
+        return {_event_start(block, position) for position in found}
+
+    def _sift(self, block: bytes, suspects: list[int]) -> bytes:
         kept, position = [], 0
         for start in suspects:
             end = block.index(b"\n\n", start) + 2
@@ -154,21 +178,11 @@ class SseScanner:
         return encode_event(payload)
 
 
-def _suspects(block: bytes) -> list[int]:
-    """Return where the events begin that may end the stream, fail it or carry usage, in their order."""
-    starts = {_event_start(block, position) for position in _positions(block)}
-    return sorted(starts) if starts else []
-
-
-def _positions(block: bytes) -> Iterator[int]:
-    for word in (b"[DONE]", b'"error"'):
-        position = block.find(word)
-        while position >= 0:
-            yield position
-            position = block.find(word, position + 1)
-    if b'"usage"' in block:
-        for match in _USAGE_OBJECT.finditer(block):
-            yield match.start()
+def _all(block: bytes, word: bytes) -> Iterator[int]:
+    position = block.find(word)
+    while position >= 0:
+        yield position
+        position = block.find(word, position + 1)
 
 
 def _event_start(block: bytes, position: int) -> int:
@@ -177,6 +191,8 @@ def _event_start(block: bytes, position: int) -> int:
 
 
 def _data_of(event: bytes) -> bytes:
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines)
 
