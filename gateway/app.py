@@ -17,6 +17,7 @@ from gateway.call import Role
 from gateway.config import Config, resolve
 from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher
 from gateway.http import (
+    Answers,
     ChatRoutes,
     Drain,
     EmbeddingRoutes,
@@ -35,6 +36,7 @@ from gateway.rundir import model_socket, model_status, model_trouble
 
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
 
+PUBLISH_SECONDS = 1.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CALLERS: frozenset[Role] = frozenset({"user", "admin"})
 READERS: frozenset[Role] = frozenset({"user", "admin", "viewer"})
@@ -67,39 +69,76 @@ def routes(rooms: Rooms) -> list[web.RouteDef]:
     ]
 
 
-def build(
-    config: Config,
-    *,
-    run_dir: Path,
-    clock: Callable[[], float] = time.monotonic,
-    log_stream: object = None,
-) -> web.Application:
-    """Return the application of one worker process; nothing is opened before it runs."""
+def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.monotonic) -> web.Application:
+    """Return the application of one worker process; sockets are opened by whoever runs it.
+
+    `run_dir` is where model processes listen. `clock` gives monotonic seconds.
+    """
     resolved = resolve(config)
     drain = Drain()
     metrics = Metrics()
+    sink = LogSink(sys.stderr.buffer, config.secrets())
     ring = KeyRing(config.auth.keys)
-    providers = make_providers(config, run_dir)
+    providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
     failover = Failover(Health(clock), clock)
+    answers = Answers(drain, clock)
     rooms = Rooms(
         ring=ring,
-        chat=ChatRoutes(ChatDispatcher(table, failover), drain),
-        embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), drain),
+        chat=ChatRoutes(ChatDispatcher(table, failover), answers),
+        embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
         health=HealthRoutes(table, metrics, ring, drain),
     )
-    sink = LogSink(sys.stderr.buffer, config.secrets())
     server = config.server
     application = web.Application(
         client_max_size=server.max_body_mb * 1024 * 1024,
         middlewares=[
-            observe(metrics, sink),
+            observe(metrics, sink, clock),
             render_errors,
             check_host(server.allowed_hosts, any_name=server.host not in LOOPBACK and not server.allowed_hosts),
         ],
     )
     application.add_routes(routes(rooms))
     application[DRAIN] = drain
-    application.cleanup_ctx.append(partial(_lifetimes, providers=providers, sink=sink))
+    application.cleanup_ctx.append(partial(_lifetimes, providers=providers, metrics=metrics, sink=sink))
     return application
+
+
+def make_provider(name: str, entry: OpenAISettings | LlamaCppSettings, run_dir: Path) -> Provider:
+    """Return the provider that a configuration entry describes."""
+    if isinstance(entry, OpenAISettings):
+        return OpenAIWire(
+            name,
+            entry.base_url,
+            api_key=entry.api_key.get_secret_value(),
+            headers={header: value.get_secret_value() for header, value in entry.headers.items()},
+            streams_usage=entry.streams_usage,
+        )
+    return LlamaCpp(
+        name,
+        {
+            model: LocalModel(
+                socket=model_socket(run_dir, name, model),
+                trouble=partial(model_trouble, model_status(run_dir, name, model)),
+            )
+            for model in entry.models
+        },
+    )
+
+
+async def _lifetimes(
+    _application: web.Application, *, providers: Mapping[str, Provider], metrics: Metrics, sink: LogSink
+) -> AsyncIterator[None]:
+    publisher = asyncio.create_task(_publish(metrics))
+    yield
+    publisher.cancel()
+    for provider in providers.values():
+        await provider.close()
+    sink.close()
+
+
+async def _publish(metrics: Metrics) -> None:
+    while True:
+        metrics.publish()
+        await asyncio.sleep(PUBLISH_SECONDS)

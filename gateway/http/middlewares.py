@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway import logs
 from gateway.call import Record
@@ -34,7 +35,6 @@ RECORD = "record"
 CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
 
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Step], Awaitable[web.StreamResponse]]
 
 
 def observe(metrics: Metrics, sink: LogSink, clock: Callable[[], float]) -> Middleware:
@@ -76,7 +76,7 @@ async def render_errors(request: web.Request, handler: Step) -> web.StreamRespon
     except ConnectionResetError:
         request[RECORD].client_gone = True
         return web.Response(status=CLIENT_GONE)  # nobody is there to read it
-    except Exception:  # the one place where a defect of ours becomes an answer
+    except Exception:  # noqa: BLE001  the one place where a defect of ours becomes an answer
         logs.event("defect", level="error", request_id=request[RECORD].request_id, trace=traceback.format_exc())
         failure = InternalError("The gateway failed to answer this request; the log has the details.")
     record = request[RECORD]

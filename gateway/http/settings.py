@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,10 +13,12 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    host: Annotated[
+        str, Field(min_length=1, description="Name or address to listen on; all but loopback ones need auth.keys.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535, description="0 takes any free port.")] = 8080
     workers: Annotated[int, Field(ge=1, le=256, description="Processes that share the port.")] = 1
-    data_dir: Annotated[str, Field(description="Models and state; relative to the configuration file.")] = "./data"
+    data_dir: Annotated[Path, Field(description="Models and state; relative to the configuration file.")] = Path("data")
     allowed_hosts: Annotated[
         tuple[str, ...], Field(description="Host names accepted besides loopback ones and IP addresses.")
     ] = ()

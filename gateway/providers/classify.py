@@ -6,6 +6,7 @@ Pure: it reads a status, headers and a body and returns an error; retries and co
 from __future__ import annotations
 
 import email.utils
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -30,7 +31,9 @@ from gateway.errors import (
 MAX_MESSAGE_CHARS = 2_000
 SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 0.05, 60.0
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
-_CREDENTIALS = re.compile(r"\b(?:sk|gsk|xai|pk|key|rk)[-_][A-Za-z0-9_\-]{8,}|\bBearer\s+\S+", re.IGNORECASE)
+_CREDENTIALS = re.compile(
+    r"\b(?:sk|gsk|xai|pk|key|rk|hf|nvapi)[-_][A-Za-z0-9_\-]{8,}|\bAIza[A-Za-z0-9_\-]{20,}|\bBearer\s+\S+", re.IGNORECASE
+)
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> GatewayError:
@@ -55,11 +58,9 @@ def classify_object(
     if status == 404 and not _is_missing_model(code, kind, message):
         return UpstreamProtocolError(f"The upstream does not serve this endpoint: {message}", upstream_status=status)
     if status in _REJECTED:
-        error = UpstreamRejected(message, param=_word(reported.get("param")), upstream_status=status)
-        error.code = None if code == str(status) else code
-        return error
-    make = _BY_STATUS.get(status) or (_unavailable if status >= 500 else _unexpected)
-    return make(message, status, rest, code)
+        return _rejected(reported, message, status, secret)
+    make = _BY_STATUS.get(status) or (_unavailable if 500 <= status < 599 else _unexpected)
+    return make(message, status, rest, kind if kind == _UNPAID else code)
 
 
 def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
@@ -67,19 +68,13 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
 
     Understands `retry-after-ms`, seconds and HTTP dates; what cannot be read counts as absent.
     """
-    wait: float | None = None
-    try:
-        if "retry-after-ms" in headers:
-            wait = float(headers["retry-after-ms"]) / 1000
-        elif "retry-after" in headers:
-            wait = float(headers["retry-after"])
-    except ValueError:
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    wait = _number(headers.get("retry-after", "")) if milliseconds is None else milliseconds / 1000
+    if wait is None:
         try:
             wait = email.utils.parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now()
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, IndexError):
             return None
-    if wait is None or wait != wait:
-        return None
     return min(max(wait, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS)
 
 
@@ -88,6 +83,14 @@ def scrub(text: str, secret: str = "") -> str:
     if secret:
         text = text.replace(secret, "***")
     return _CREDENTIALS.sub("***", text)[:MAX_MESSAGE_CHARS]
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(number) else number
 
 
 def _error_object(body: bytes) -> Mapping[str, Any]:
@@ -139,7 +142,9 @@ def _context_param(reported: Mapping[str, Any]) -> str | None:
     return _word(reported.get("param"))
 
 
-_REJECTED = frozenset({400, 402, 405, 406, 411, 413, 414, 415, 416, 417, 418, 422, 451})
+# Other refusals (405, 406, 415, 418 …) are about how the gateway asked, so another deployment may do better.
+_REJECTED = frozenset({400, 413, 422, 451})
+_UNPAID = "insufficient_quota"
 _STATUS_BY_WORD = {
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
@@ -157,6 +162,18 @@ _STATUS_BY_WORD = {
     "server_is_overloaded": 503,
     "service_unavailable_error": 503,
 }
+
+
+def _rejected(reported: Mapping[str, Any], message: str, status: int, secret: str) -> UpstreamRejected:
+    code, param = _word(reported.get("code")), _word(reported.get("param"))
+    if code is None or code == str(status):  # llama.cpp and others repeat the status as code
+        code = "request_too_large" if status == 413 else None
+    return UpstreamRejected(
+        message,
+        param=param and scrub(param, secret),
+        code=code and scrub(code, secret),
+        upstream_status=status,
+    )
 
 
 def _unavailable(message: str, status: int, rest: float | None, _: str | None) -> UpstreamError:
@@ -187,8 +204,12 @@ def _slow(message: str, status: int, _rest: float | None, _: str | None) -> Upst
 
 
 def _limited(message: str, status: int, rest: float | None, code: str | None) -> UpstreamError:
-    kept = "insufficient_quota" if code == "insufficient_quota" else None
+    kept = _UNPAID if code == _UNPAID else None
     return UpstreamRateLimited(message, upstream_status=status, retry_after=rest, code=kept)
+
+
+def _unpaid(message: str, status: int, rest: float | None, _: str | None) -> UpstreamError:
+    return UpstreamRateLimited(message, upstream_status=status, retry_after=rest, code=_UNPAID)
 
 
 def _overloaded(message: str, status: int, rest: float | None, _: str | None) -> UpstreamError:
@@ -197,6 +218,7 @@ def _overloaded(message: str, status: int, rest: float | None, _: str | None) ->
 
 _BY_STATUS: dict[int, Callable[[str, int, float | None, str | None], UpstreamError]] = {
     401: _refused,
+    402: _unpaid,
     403: _refused,
     404: _missing_model,
     408: _slow,

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Scalar = str | int | float | bool
 
 
 class RoutingSettings(BaseModel):
@@ -23,14 +22,20 @@ class TimeoutSettings(RoutingSettings):
     first_event_seconds: Annotated[
         Seconds, Field(description="Until the first event of a stream, or the whole of a plain answer begins.")
     ] = 60.0
-    between_events_seconds: Seconds = 60.0
-    total_seconds: Seconds = 1800.0
+    between_events_seconds: Annotated[Seconds, Field(description="The longest silence within a stream.")] = 60.0
+    total_seconds: Annotated[Seconds, Field(description="From asking to the last byte of the answer.")] = 1800.0
+
+    def with_overrides(self, other: TimeoutSettings | None) -> TimeoutSettings:
+        """Return these timeouts with those that `other` was explicitly given."""
+        if other is None:
+            return self
+        return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
 
 
 class DeploymentSettings(RoutingSettings):
-    """One provider and one upstream model."""
+    """One provider and one upstream model; `provider/model` is its short form."""
 
-    provider: Annotated[str, Field(min_length=1)]
+    provider: Annotated[str, Field(min_length=1, description="A name from `providers`.")]
     model: Annotated[
         str, Field(min_length=1, description="The upstream's own name of the model, or a class of the provider.")
     ]
@@ -40,16 +45,30 @@ class DeploymentSettings(RoutingSettings):
         float, Field(gt=0, description="Used by the strategy `weighted`. Not enforced by this version.")
     ] = 1.0
     settings: Annotated[
-        dict[str, Scalar | list[str]], Field(description="Request fields sent when the caller left them out.")
+        dict[str, JsonValue], Field(description="Request fields sent when the caller left them out.")
     ] = {}
-    timeouts: TimeoutSettings | None = None
+    timeouts: Annotated[
+        TimeoutSettings | None, Field(description="What differs from the route's timeouts for this deployment.")
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_short_form(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        provider, slash, model = value.partition("/")
+        if not (provider and slash and model):
+            raise ValueError("expected provider/model or a mapping with the keys provider and model")
+        return {"provider": provider, "model": model}
 
 
 class RouteSettings(RoutingSettings):
     """An alias's ordered deployments."""
 
-    strategy: Literal["priority"] = "priority"
-    deployments: Annotated[tuple[DeploymentSettings | str, ...], Field(min_length=1)]
+    strategy: Annotated[Literal["priority"], Field(description="priority: in the order they stand here.")] = "priority"
+    deployments: Annotated[
+        tuple[DeploymentSettings, ...], Field(min_length=1, description="Tried in turn until one answers.")
+    ]
     truncation: Annotated[
         Literal["drop_oldest", "middle", "refuse"] | None, Field(description="Not enforced by this version.")
     ] = None

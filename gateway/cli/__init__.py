@@ -1,0 +1,37 @@
+"""The `gateway` command. Each subcommand has a file of its own and imports what it needs when it runs.
+
+Nothing heavy may be imported here: this page is loaded by every command, and `gateway serve` starts in its shadow.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from gateway import __version__
+from gateway.cli.serve import serve
+
+app = typer.Typer(
+    help="One local, OpenAI-compatible endpoint for every model.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:  # typer calls it with the option's value
+    if wanted:
+        typer.echo(f"gateway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(False, "--version", is_eager=True, callback=_show_version, help="Print the version."),  # noqa: FBT003  # typer's way to declare a flag
+) -> None:
+    """One local, OpenAI-compatible endpoint for every model."""
+
+
+app.command("serve")(serve)
+
+__all__ = ["app"]

@@ -1,0 +1,113 @@
+"""`gateway check`: say what a configuration comes to, or what is wrong with it, without starting anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.config import Config, Resolved
+    from gateway.routing import DeploymentPlan
+
+BAD_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
+DEFAULT_FILE = Path("gateway.yaml")
+
+
+def check(file: Path = typer.Argument(DEFAULT_FILE, help="The configuration file.")) -> None:
+    """Print the resolved configuration with its secrets masked.
+
+    Exit codes: 0 if the gateway can start with it, 78 with one line on standard error for each mistake.
+    """
+    from gateway.config import load, resolve
+    from gateway.errors import ConfigError
+
+    try:
+        config = load(file, environ=os.environ)
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(BAD_CONFIGURATION) from None
+    for line in describe(config, resolve(config)):
+        typer.echo(line)
+
+
+def describe(config: Config, resolved: Resolved) -> Iterator[str]:
+    """Yield the lines that say what `config` comes to."""
+    server = config.server
+    processes = f"{server.workers} process{'es' if server.workers > 1 else ''}"
+    yield f"{config.file}: in order"
+    yield "server:"
+    yield f"  listens on {server.host} port {server.port}, {processes}; data in {server.data_dir}"
+    yield "keys:"
+    yield from _keys(config)
+    yield "providers:"
+    yield from _providers(config)
+    yield "models:"
+    yield from _routes(resolved)
+    yield from _section("local models", _local_models(config))
+    yield from _section("warnings", _warnings(config, resolved))
+
+
+def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
+    found = [f"  {line}" for line in lines]
+    if found:
+        yield f"{title}:"
+        yield from found
+
+
+def _keys(config: Config) -> Iterator[str]:
+    if not config.auth.keys:
+        yield "  none: whoever is on this machine may call"
+    for key in config.auth.keys:
+        tail = sha256(key.key.get_secret_value().encode()).hexdigest()[-4:]
+        yield f"  {key.name}: {key.role}, models {', '.join(key.models)}, sha256 ends in {tail}"
+
+
+def _providers(config: Config) -> Iterator[str]:
+    from gateway.providers import OpenAISettings
+
+    for name, entry in config.providers.items():
+        if name in config.off:
+            yield f"  {name}: off, {config.off[name]}"
+        elif isinstance(entry, OpenAISettings):
+            key = "with a key" if entry.api_key.get_secret_value() else "without a key"
+            headers = f", headers {', '.join(entry.headers)}" if entry.headers else ""
+            yield f"  {name}: on, {entry.base_url}, {key}{headers}"
+        else:
+            yield f"  {name}: on, runs {', '.join(entry.models)} on this machine"
+
+
+def _routes(resolved: Resolved) -> Iterator[str]:
+    for alias, route in resolved.plan.routes.items():
+        yield f"  {alias}:"
+        for number, deployment in enumerate(route.deployments, 1):
+            yield f"    {number}. {deployment.provider}/{deployment.model}{_details(deployment)}"
+    for name in resolved.providers:
+        yield f"  {name}/…: any model of {name}, by its own name"
+
+
+def _details(deployment: DeploymentPlan) -> str:
+    from gateway.routing import TimeoutSettings
+
+    words = [f"{name}={value}" for name, value in deployment.settings.items()]
+    usual = TimeoutSettings()
+    words += [f"{name}={value:g}" for name, value in deployment.timeouts if value != getattr(usual, name)]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _local_models(config: Config) -> Iterator[str]:
+    from gateway.layout import plan_models
+
+    for plan in plan_models(config, Path()):
+        yield f"{plan.name}: {plan.file if plan.file.is_file() else f'{plan.file} is missing; {plan.remedy}'}"
+
+
+def _warnings(config: Config, resolved: Resolved) -> Iterator[str]:
+    yield from config.warnings
+    yield from (note for note in config.notes if note.startswith("model "))
+    if not resolved.plan.routes:
+        yield "no model can be served: no provider that is on serves a class, and `models` names none"

@@ -1,0 +1,7 @@
+"""The configuration: a YAML file in, a frozen Config out, every mistake told with its line."""
+
+from gateway.config.document import Config
+from gateway.config.loading import load, parse
+from gateway.config.resolving import Resolved, resolve
+
+__all__ = ["Config", "Resolved", "load", "parse", "resolve"]

@@ -1,0 +1,66 @@
+"""Whether each deployment of an alias names a provider and a model that exist and go together.
+
+Works on the plain tree, as `rules.py` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.config.document import CLASSES
+from gateway.config.outline import Outline
+from gateway.config.tree import Place, Tree, mapping, nearest
+
+
+def check_deployments(tree: Tree, alias: str, deployments: list[Any], outline: Outline) -> None:
+    """Note what is wrong with the deployments of one alias, each and together."""
+    spaces: dict[str, str] = {}  # what is written, and the model by its last name: makers' names come before it
+    embeds = alias == "embedding"
+    for index, deployment in enumerate(deployments):
+        place: Place = ("models", alias, "deployments", index)
+        provider, model = _parts(deployment)
+        if provider is None or model is None:
+            continue
+        if provider not in outline.names:
+            at = place if isinstance(deployment, str) else (*place, "provider")
+            tree.blame(at, f"unknown provider {tree.show(at)}; {nearest(provider, outline.names)}")
+            continue
+        if provider not in outline.providers:
+            continue  # its own mistake is told where it stands
+        at = place if isinstance(deployment, str) else (*place, "model")
+        _check_model(tree, at, provider, model, outline)
+        upstream = outline.classes(provider).get(model, model)
+        spaces[tree.show(at)] = upstream.rpartition("/")[2].lower()
+        embeds = embeds or _embeds(outline, provider, model)
+    if embeds and len(set(spaces.values())) > 1:
+        tree.blame(
+            ("models", alias, "deployments"),
+            f"vectors of different embedding models cannot be mixed; expected one model, got {', '.join(spaces)}",
+        )
+
+
+def _parts(deployment: object) -> tuple[str | None, str | None]:
+    fields = mapping(deployment)
+    if isinstance(deployment, str):
+        fields = dict(zip(("provider", "model"), deployment.split("/", 1), strict=False))
+    provider, model = fields.get("provider"), fields.get("model")
+    return (provider if isinstance(provider, str) and provider else None), (
+        model if isinstance(model, str) and model else None
+    )
+
+
+def _check_model(tree: Tree, place: Place, provider: str, model: str, outline: Outline) -> None:
+    classes = outline.classes(provider)
+    if model in (*CLASSES, "image"):
+        if model not in classes:
+            served = f"it serves: {', '.join(classes)}" if classes else "it serves no class; name an upstream model"
+            tree.blame(place, f"the provider {provider!r} does not serve the class {model!r}; {served}")
+    elif outline.is_local(provider) and model not in outline.local_models(provider):
+        known = [*outline.local_models(provider), *classes]
+        tree.blame(place, f"the provider {provider!r} has no model {tree.show(place)}; {nearest(model, known)}")
+
+
+def _embeds(outline: Outline, provider: str, model: str) -> bool:
+    if model == "embedding" or model == outline.classes(provider).get("embedding"):
+        return True
+    return mapping(outline.local_models(provider).get(model)).get("embedding") is True

@@ -1,0 +1,62 @@
+"""The shape of the configuration file, and the checked Config that it becomes.
+
+Each room's Settings are its own; here they are only put together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from gateway.auth import AuthSettings
+from gateway.config.accepted import EmbeddingsSettings, RedisSettings, StoreSettings
+from gateway.http import ServerSettings
+from gateway.providers import LlamaCppSettings, OpenAISettings
+from gateway.routing import RouteSettings
+
+CLASSES = ("small", "medium", "large", "embedding")  # those an endpoint of this version serves
+
+ProviderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
+ProviderEntry = Annotated[OpenAISettings | LlamaCppSettings, Field(discriminator="kind")]
+
+
+class Document(BaseModel):
+    """The gateway's configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    providers: Annotated[
+        dict[ProviderName, ProviderEntry], Field(min_length=1, description="In the order of preference.")
+    ]
+    models: Annotated[
+        dict[Alias, RouteSettings],
+        Field(description="Names callers may send, besides the classes of the providers; what stands here wins."),
+    ] = {}
+    embeddings: EmbeddingsSettings = EmbeddingsSettings()
+    redis: RedisSettings = RedisSettings()
+    store: StoreSettings = StoreSettings()
+
+
+class Config(Document):
+    """A checked configuration: variables filled in, presets applied, paths absolute.
+
+    `off` has the providers that are switched off and why. `notes` and `warnings` are lines for the operator.
+    """
+
+    file: str
+    off: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def secrets(self) -> list[str]:
+        """Return every text that must not be seen in a log or an answer."""
+        found = [key.key for key in self.auth.keys]
+        for provider in self.providers.values():
+            if isinstance(provider, OpenAISettings):
+                found += [provider.api_key, *provider.headers.values()]
+        found += [url for url in (self.redis.url, self.store.url) if isinstance(url, SecretStr)]
+        return [text for secret in found if (text := secret.get_secret_value())]

@@ -1,0 +1,97 @@
+"""The steps from the bytes of a configuration file to a Config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config.accepted import warn
+from gateway.config.checking import blame_all
+from gateway.config.document import Config, Document
+from gateway.config.filling import fill
+from gateway.config.reading import read
+from gateway.config.resolving import note_dropped
+from gateway.config.rules import check_rules
+from gateway.config.tree import Tree
+from gateway.config.variables import fill_in_tree
+from gateway.errors import ConfigError, Mistake
+from gateway.providers import LlamaCppSettings
+
+
+def load(
+    path: Path,
+    *,
+    text: bytes | None = None,
+    environ: Mapping[str, str],
+    host: str | None = None,
+    port: int | None = None,
+) -> Config:
+    """Return the configuration of the file at `path`, or of `text` as if it stood there.
+
+    `host` and `port` come from the command line and win. Raises ConfigError with every mistake.
+    """
+    if text is None:
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            raise ConfigError([Mistake(str(path), 0, "", "there is no such file")]) from None
+        except OSError as error:
+            raise ConfigError([Mistake(str(path), 0, "", f"cannot be read: {error.strerror}")]) from error
+    return parse(text, str(path), environ=environ, host=host, port=port)
+
+
+def parse(
+    text: str | bytes, file: str, *, environ: Mapping[str, str], host: str | None = None, port: int | None = None
+) -> Config:
+    """Return the configuration that is written in `text`; `file` is named in messages and relative paths start there."""
+    tree = read(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, file)
+    fill_in_tree(tree, environ)
+    _override(tree, {"host": host, "port": port})
+    off = fill(tree, environ)
+    try:
+        document = Document.model_validate(tree.root)
+    except ValidationError as error:
+        blame_all(tree, error)
+        check_rules(tree)
+        tree.raise_mistakes()
+        raise
+    check_rules(tree)
+    tree.raise_mistakes()
+    return _finish(document, tree, off)
+
+
+def _override(tree: Tree, given: Mapping[str, object]) -> None:
+    server = tree.root.get("server") or {}
+    for name, value in given.items():
+        if value is not None and isinstance(server, dict):
+            tree.root["server"] = server = {**server, name: value}
+            tree.lines[("server", name)] = 0
+
+
+def _finish(document: Document, tree: Tree, off: Mapping[str, str]) -> Config:
+    base = Path(tree.file).absolute().parent
+    fields: dict[str, Any] = {name: getattr(document, name) for name in document.model_fields_set}
+    fields["server"] = document.server.model_copy(update={"data_dir": base / document.server.data_dir.expanduser()})
+    fields["providers"] = {
+        name: _anchor(entry, base) if isinstance(entry, LlamaCppSettings) else entry
+        for name, entry in document.providers.items()
+    }
+    config = Config(
+        **fields,
+        file=tree.file,
+        off=dict(off),
+        notes=tuple(f"provider {name} is off: {reason}" for name, reason in off.items()),
+        warnings=tuple(warn(document, tree)),
+    )
+    return config.model_copy(update={"notes": (*config.notes, *note_dropped(config))})
+
+
+def _anchor(settings: LlamaCppSettings, base: Path) -> LlamaCppSettings:
+    models = {
+        name: model.model_copy(update={"path": str(base / Path(model.path).expanduser())}) if model.path else model
+        for name, model in settings.models.items()
+    }
+    return settings.model_copy(update={"models": models})

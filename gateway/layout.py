@@ -1,0 +1,84 @@
+"""From a checked configuration to what is to run: how many workers with which assignment, and which models.
+
+A pure reading of the configuration; nothing is started here. Importing this module is most of what the parent process
+has to load, so `processes.py` does it while the first worker's interpreter starts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.children import ModelPlan, program
+from gateway.config import Config, resolve
+from gateway.providers import LlamaCppSettings, LocalModelSettings
+from gateway.rundir import model_socket, model_status
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is to run; `patience_seconds` is how long workers may take to end, `lines` are for the operator."""
+
+    host: str
+    port: int
+    workers: int
+    models: tuple[ModelPlan, ...]
+    patience_seconds: float
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def lay_out(config: Config, run_dir: Path) -> Layout:
+    """Return the layout of `config`, with model processes that listen in `run_dir`."""
+    server = config.server
+    return Layout(
+        host=server.host,
+        port=server.port,
+        workers=server.workers,
+        models=tuple(plan_models(config, run_dir)),
+        patience_seconds=server.accept_grace_seconds + server.grace_seconds,
+        notes=config.notes,
+        warnings=config.warnings,
+    )
+
+
+def plan_models(config: Config, run_dir: Path) -> Iterator[ModelPlan]:
+    """Yield a plan for each model of the local providers that are on."""
+    for provider, settings in resolve(config).providers.items():
+        if isinstance(settings, LlamaCppSettings):
+            for model, wanted in settings.models.items():
+                file = Path(wanted.path) if wanted.path else packaged_file(config.server.data_dir, model)
+                socket = model_socket(run_dir, provider, model)
+                yield ModelPlan(
+                    name=f"{provider}/{model}",
+                    command=(*program("gateway.worker"), *_arguments(model, wanted, file, socket, settings.engine)),
+                    file=file,
+                    remedy=f"check providers.{provider}.models.{model}.path."
+                    if wanted.path
+                    else f"fetch it with: gateway models add {model}",
+                    status=model_status(run_dir, provider, model),
+                )
+
+
+def _arguments(model: str, wanted: LocalModelSettings, file: Path, socket: Path, engine: str) -> Iterator[str]:
+    values: Mapping[str, object] = {
+        "--model": file,
+        "--socket": socket,
+        "--name": model,
+        "--threads": wanted.threads,
+        "--slots": wanted.parallel,
+        "--context-window": wanted.context_window,
+        "--engine": engine,
+    }
+    for option, value in values.items():
+        if value is not None:
+            yield option
+            yield os.fspath(value) if isinstance(value, Path) else str(value)
+    if wanted.embedding:
+        yield "--embedding"
+
+
+def packaged_file(data_dir: Path, model: str) -> Path:
+    return data_dir / "models" / f"{model}.gguf"

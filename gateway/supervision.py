@@ -1,0 +1,185 @@
+"""Processes that must stay alive: one running child, and the policy by which it is started again.
+
+Nothing here knows what the children do; that is `processes.py`. Clock, sleep and randomness are arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+LONGEST_LINE = 4096  # bytes of a child's log line that are kept
+LAST_OUTPUT_SECONDS = 1.0  # how long a dead child's pipes may stay open in a process that it started itself
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+OnLine = Callable[[str], None]
+Life = Callable[[], Awaitable[None]]
+Rest = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before the next start: doubled after each failure, forgotten after a healthy while."""
+
+    first_seconds: float = 0.5
+    most_seconds: float = 30.0
+    healthy_seconds: float = 60.0
+
+    def delay(self, failures: int, jitter: float) -> float:
+        """Return seconds to wait when `failures` starts failed before; `jitter` in [0, 1) takes off up to a quarter."""
+        full = min(self.most_seconds, self.first_seconds * 2.0 ** min(failures, 32))
+        return full * (1.0 - jitter / 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Clock (monotonic seconds), sleep and randomness in [0, 1)."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
+
+async def keep_alive(live: Life, rest: Rest, backoff: Backoff, timing: Timing) -> NoReturn:
+    """Run `live` again and again; it returns when its process has ended. `rest` is told of each wait, in seconds."""
+    failures = 0
+    while True:
+        started = timing.clock()
+        await live()
+        if timing.clock() - started >= backoff.healthy_seconds:
+            failures = 0
+        seconds = backoff.delay(failures, timing.random())
+        failures += 1
+        rest(seconds)
+        await timing.sleep(seconds)
+
+
+class Stop:
+    """The wish to end: the first signal asks, the second one insists."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
+
+    def ask(self) -> None:
+        if self.asked.is_set():
+            self.insisted.set()
+        self.asked.set()
+
+
+class Child:
+    """One running process. It holds the read end of a pipe as its standard input and must end when that closes,
+    so that no child outlives a parent that was killed. What it prints is read as events, one JSON object a line.
+    """
+
+    def __init__(self, process: Process, pumps: Sequence[asyncio.Task[None]]) -> None:
+        self._process = process
+        self._pumps = pumps
+        self.pid = process.pid
+
+    @classmethod
+    async def start(
+        cls, argv: Sequence[str], environ: Mapping[str, str], on_event: OnEvent, on_line: OnLine | None = None
+    ) -> Child:
+        """Start `argv`; its standard error goes line by line to `on_line`, or where ours goes."""
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE if on_line else None,
+            env=environ,
+            start_new_session=True,  # Ctrl-C in a terminal reaches the parent alone, which then ends things in order
+        )
+        pumps = [asyncio.create_task(_pump(process.stdout, lambda line: _tell(line, on_event)))]
+        if on_line:
+            pumps.append(asyncio.create_task(_pump(process.stderr, on_line)))
+        return cls(process, pumps)
+
+    async def write(self, line: bytes) -> None:
+        """Send `line` to its standard input; a child that is already gone shows by `ended`."""
+        stdin = self._process.stdin
+        with contextlib.suppress(ConnectionError):
+            if stdin is not None:
+                stdin.write(line)
+                await stdin.drain()
+
+    def close_input(self) -> None:
+        """Let the child see the end of its input, as when this process dies."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def ended(self) -> int:
+        """Wait for its end and return the exit code, negative for a signal."""
+        code = await self._process.wait()
+        done, waiting = await asyncio.wait(self._pumps, timeout=LAST_OUTPUT_SECONDS)
+        for pump in waiting:
+            pump.cancel()
+        for pump in done:
+            pump.result()
+        self.close_input()
+        return code
+
+    async def end(self, steps: Sequence[tuple[signal.Signals, float]], insisted: asyncio.Event) -> int:
+        """Send each signal and give it its seconds; `insisted` cuts the first wait short. SIGKILL comes last."""
+        gone = asyncio.ensure_future(self.ended())
+        insisting = asyncio.ensure_future(insisted.wait())
+        for number, (word, seconds) in enumerate(steps):
+            self._send(word)
+            waiting_for = {gone} if number else {gone, insisting}
+            await asyncio.wait(waiting_for, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                break
+        insisting.cancel()
+        self._send(signal.SIGKILL)
+        return await gone
+
+    def _send(self, word: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, word)  # Popen.send_signal would take the exit code away from asyncio's own watcher
+
+
+async def read_lines(stream: asyncio.StreamReader, longest: int = LONGEST_LINE) -> AsyncIterator[str]:
+    """Yield the lines of `stream`, each cut after `longest` bytes, so that no output can fill the memory."""
+    rest = b""
+    while chunk := await stream.read(65_536):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line[:longest].decode("utf-8", "replace")
+        rest = rest[:longest]
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def cause_of(code: int) -> str:
+    """Return in words how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"
+
+
+async def _pump(stream: asyncio.StreamReader | None, take: OnLine) -> None:
+    assert stream is not None  # noqa: S101  # both pipes were asked for
+    async for line in read_lines(stream):
+        if line.strip():
+            take(line)
+
+
+def _tell(line: str, on_event: OnEvent) -> None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = {"event": "output", "line": line}
+    if isinstance(event, dict):
+        on_event(event)
