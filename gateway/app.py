@@ -22,6 +22,7 @@ from gateway.http import (
     Drain,
     EmbeddingRoutes,
     HealthRoutes,
+    Journal,
     ModelRoutes,
     check_host,
     guard,
@@ -78,6 +79,7 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
     drain = Drain()
     metrics = Metrics()
     sink = LogSink(sys.stderr.buffer, config.secrets())
+    journal = Journal(metrics, sink)
     ring = KeyRing(config.auth.keys)
     providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
@@ -88,20 +90,22 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
         chat=ChatRoutes(ChatDispatcher(table, failover), answers),
         embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
-        health=HealthRoutes(table, metrics, ring, drain),
+        health=HealthRoutes(table, metrics, journal, ring, drain),
     )
     server = config.server
     application = web.Application(
         client_max_size=server.max_body_mb * 1024 * 1024,
         middlewares=[
-            observe(metrics, sink, clock),
+            observe(journal, clock),
             render_errors,
             check_host(server.allowed_hosts, any_name=server.host not in LOOPBACK and not server.allowed_hosts),
         ],
     )
     application.add_routes(routes(rooms))
     application[DRAIN] = drain
-    application.cleanup_ctx.append(partial(_lifetimes, providers=providers, metrics=metrics, sink=sink))
+    application.cleanup_ctx.append(
+        partial(_lifetimes, providers=providers, metrics=metrics, journal=journal, sink=sink)
+    )
     return application
 
 
@@ -128,13 +132,19 @@ def make_provider(name: str, entry: OpenAISettings | LlamaCppSettings, run_dir: 
 
 
 async def _lifetimes(
-    _application: web.Application, *, providers: Mapping[str, Provider], metrics: Metrics, sink: LogSink
+    _application: web.Application,
+    *,
+    providers: Mapping[str, Provider],
+    metrics: Metrics,
+    journal: Journal,
+    sink: LogSink,
 ) -> AsyncIterator[None]:
     publisher = asyncio.create_task(_publish(metrics))
     yield
     publisher.cancel()
     for provider in providers.values():
         await provider.close()
+    journal.write()
     sink.close()
 
 

@@ -23,6 +23,8 @@ NO_ENGINE = 69  # the llama.cpp binding is not installed or does not run on this
 LOOK_SECONDS = 2.0  # how often a missing file is looked for
 HOPELESS_SECONDS = 30.0  # how often a file that could not be loaded is looked at again
 
+LONGEST_REASON = 300  # characters
+
 Print = tuple[int, int, int]  # inode, size in bytes, nanoseconds of the last change
 
 # After SIGTERM and its patience a worker is told to end now, which still lets it write what it owes.
@@ -84,7 +86,7 @@ class HttpWorker:
         if event.get("event") == "ready":
             self._on_ready(int(event.get("pid", 0)))
         else:
-            logs.event("worker_output", level="warning", output=event)
+            logs.event("worker_output", level="warning", line=str(event.get("line", "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +159,24 @@ class ModelProcess:
             self._write("ready")
             logs.event("model_ready", model=self._plan.name)
         elif event.get("event") == "failed":
-            self._reason = str(event.get("reason", ""))
+            # Text out of a model's file may be anything; what is not Unicode would not go into a log line.
+            self._reason = _sentence(str(event.get("reason", "")).encode(errors="replace").decode())
         else:
-            logs.event("model_output", level="debug", model=self._plan.name, output=event)
+            self._pass_on(str(event.get("line", "")))
 
     def _pass_on(self, line: str) -> None:
         logs.event("model_log", level="debug", model=self._plan.name, line=line)
 
     def _write(self, state: ModelState) -> None:
-        write_status(self._plan.status, ModelStatus(state, self._reason, max(0, self._restarts)))
+        try:
+            write_status(self._plan.status, ModelStatus(state, self._reason, max(0, self._restarts)))
+        except OSError as error:  # a full disk must not end the gateway
+            logs.event("status_not_written", level="error", model=self._plan.name, reason=str(error))
+
+
+def _sentence(clause: str) -> str:
+    cut = clause.strip()[:LONGEST_REASON]
+    return cut if not cut or cut.endswith(".") else f"{cut}."
 
 
 def _print_of(file: Path) -> Print | None:

@@ -74,11 +74,16 @@ class Metrics:
         self._running = 0
         self._requests_series: dict[tuple[str, str, int], tuple[Counter, Histogram, Histogram]] = {}
         self._attempt_series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._first_event_series: dict[str, Histogram] = {}
         self._token_series: dict[str, tuple[Counter, Counter, Counter]] = {}
 
     def begin(self) -> None:
-        """Count one request as being answered, until it is observed."""
+        """Count one request as being answered."""
         self._running += 1
+
+    def end(self) -> None:
+        """Count one request as answered; it may be observed later."""
+        self._running -= 1
 
     def publish(self) -> None:
         """Put figures that are kept as plain numbers where the page finds them; to be called about once a second."""
@@ -86,7 +91,6 @@ class Metrics:
 
     def observe(self, endpoint: str, record: Record, status: int, ended: float) -> None:
         """Count one finished request; `ended` is on the clock of `record.started`, in seconds."""
-        self._running -= 1
         key = (endpoint, record.alias, status)
         requests, durations, overheads = self._requests_series.get(key) or self._bind_request(key)
         duration = ended - record.started
@@ -103,7 +107,8 @@ class Metrics:
             times.observe(took)
         overheads.observe(max(0.0, duration - upstream))
         if record.first_event:
-            self._first_event.labels(record.alias).observe(record.first_event - record.started)
+            first_events = self._first_event_series.get(record.alias) or self._bind_first_event(record.alias)
+            first_events.observe(record.first_event - record.started)
         if record.usage is not None:
             self._count_tokens(record.alias, record.usage)
 
@@ -131,6 +136,10 @@ class Metrics:
             self._attempts.labels(attempt.label, attempt.outcome),
             self._upstream.labels(attempt.label),
         )
+        return series
+
+    def _bind_first_event(self, alias: str) -> Histogram:
+        series = self._first_event_series[alias] = self._first_event.labels(alias)
         return series
 
     def _bind_tokens(self, alias: str) -> tuple[Counter, Counter, Counter]:

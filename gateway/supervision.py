@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from gateway import logs
+
 LONGEST_LINE = 4096  # bytes of a child's log line that are kept
 LAST_OUTPUT_SECONDS = 1.0  # how long a dead child's pipes may stay open in a process that it started itself
 
@@ -50,11 +52,17 @@ class Timing:
 
 
 async def keep_alive(live: Life, rest: Rest, backoff: Backoff, timing: Timing) -> NoReturn:
-    """Run `live` again and again; it returns when its process has ended. `rest` is told of each wait, in seconds."""
+    """Run `live` again and again; it returns when its process has ended. `rest` is told of each wait, in seconds.
+
+    OSError from `live` counts as an end; any other error is passed on.
+    """
     failures = 0
     while True:
         started = timing.clock()
-        await live()
+        try:
+            await live()
+        except OSError as error:  # no process or file to be had just now: what runs already must go on
+            logs.event("start_failed", level="error", reason=str(error))
         if timing.clock() - started >= backoff.healthy_seconds:
             failures = 0
         seconds = backoff.delay(failures, timing.random())
@@ -179,7 +187,6 @@ async def _pump(stream: asyncio.StreamReader | None, take: OnLine) -> None:
 def _tell(line: str, on_event: OnEvent) -> None:
     try:
         event = json.loads(line)
-    except ValueError:
-        event = {"event": "output", "line": line}
-    if isinstance(event, dict):
-        on_event(event)
+    except (ValueError, RecursionError):
+        event = None
+    on_event(event if isinstance(event, dict) and "event" in event else {"event": "output", "line": line})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from gateway import __version__
+from gateway.cli.check import check
 from gateway.cli.serve import serve
 
 app = typer.Typer(
@@ -33,5 +34,6 @@ def main(
 
 
 app.command("serve")(serve)
+app.command("check")(check)
 
 __all__ = ["app"]

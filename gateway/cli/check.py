@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 BAD_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 DEFAULT_FILE = Path("gateway.yaml")
+
+_SECRET_SETTING = re.compile(r"(^|[_-])(key|token|secret|password|auth)$", re.IGNORECASE)
 
 
 def check(file: Path = typer.Argument(DEFAULT_FILE, help="The configuration file.")) -> None:
@@ -93,10 +96,16 @@ def _routes(resolved: Resolved) -> Iterator[str]:
 def _details(deployment: DeploymentPlan) -> str:
     from gateway.routing import TimeoutSettings
 
-    words = [f"{name}={value}" for name, value in deployment.settings.items()]
+    words = [f"{name}={_shown(name, value)}" for name, value in deployment.settings.items()]
     usual = TimeoutSettings()
     words += [f"{name}={value:g}" for name, value in deployment.timeouts if value != getattr(usual, name)]
     return f" ({', '.join(words)})" if words else ""
+
+
+def _shown(name: str, value: object) -> str:
+    if _SECRET_SETTING.search(name):
+        return "…"
+    return "{…}" if isinstance(value, dict | list) else str(value)
 
 
 def _local_models(config: Config) -> Iterator[str]:

@@ -26,8 +26,8 @@ def blame_all(tree: Tree, error: ValidationError) -> None:
     }
     for detail in details:
         place = _place_of(detail["loc"])
-        if detail["type"] == "missing" and place in misspelt:
-            continue  # it is there under a wrong name, which is told
+        if tree.is_broken(place) or (detail["type"] == "missing" and place in misspelt):
+            continue  # what is missing is there under a wrong name, which is told
         word = _WORDS.get(detail["type"], _expected)
         tree.blame(place, word(tree, place, shapes, detail))
 
@@ -49,7 +49,7 @@ class Shapes:
 
     def _plain(self, shape: dict[str, Any], tree: Tree, place: Place) -> dict[str, Any]:
         if "oneOf" in shape:
-            kind = tree.at((*place, "kind"))
+            kind = str(tree.at((*place, "kind")))
             shape = {"$ref": shape["discriminator"]["mapping"].get(kind, "")}
         for choice in shape.get("anyOf", ()):
             if choice.get("type") != "null":

@@ -61,7 +61,7 @@ def _fill_provider(tree: Tree, name: str, entry: dict[str, Any], environ: Mappin
 
 
 def _blame_kind(tree: Tree, place: Place, kind: object, is_written: bool) -> None:
-    if kind in NOT_SERVED:
+    if isinstance(kind, str) and kind in NOT_SERVED:
         sentence = (
             f"this version does not serve {kind!r}; an endpoint of theirs that speaks the OpenAI wire "
             "works with kind: openai and its base_url"

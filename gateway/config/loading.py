@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def _override(tree: Tree, given: Mapping[str, object]) -> None:
 def _finish(document: Document, tree: Tree, off: Mapping[str, str]) -> Config:
     base = Path(tree.file).absolute().parent
     fields: dict[str, Any] = {name: getattr(document, name) for name in document.model_fields_set}
-    fields["server"] = document.server.model_copy(update={"data_dir": base / document.server.data_dir.expanduser()})
+    fields["server"] = document.server.model_copy(update={"data_dir": _below(base, document.server.data_dir)})
     fields["providers"] = {
         name: _anchor(entry, base) if isinstance(entry, LlamaCppSettings) else entry
         for name, entry in document.providers.items()
@@ -89,9 +90,16 @@ def _finish(document: Document, tree: Tree, off: Mapping[str, str]) -> Config:
     return config.model_copy(update={"notes": (*config.notes, *note_dropped(config))})
 
 
+def _below(base: Path, path: Path) -> Path:
+    try:
+        return Path(os.path.normpath(base / path.expanduser()))
+    except RuntimeError:  # ~ where no home is known
+        return base / path
+
+
 def _anchor(settings: LlamaCppSettings, base: Path) -> LlamaCppSettings:
     models = {
-        name: model.model_copy(update={"path": str(base / Path(model.path).expanduser())}) if model.path else model
+        name: model.model_copy(update={"path": str(_below(base, Path(model.path)))}) if model.path else model
         for name, model in settings.models.items()
     }
     return settings.model_copy(update={"models": models})

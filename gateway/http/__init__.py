@@ -6,6 +6,7 @@ from gateway.http.drain import Drain
 from gateway.http.embeddings import EmbeddingRoutes
 from gateway.http.guard import guard
 from gateway.http.health import HealthRoutes
+from gateway.http.journal import Journal
 from gateway.http.middlewares import check_host, observe, render_errors
 from gateway.http.models import ModelRoutes
 from gateway.http.settings import ServerSettings
@@ -16,6 +17,7 @@ __all__ = [
     "Drain",
     "EmbeddingRoutes",
     "HealthRoutes",
+    "Journal",
     "ModelRoutes",
     "ServerSettings",
     "check_host",

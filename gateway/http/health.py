@@ -10,14 +10,16 @@ from gateway.errors import Unauthenticated
 from gateway.http.answers import json_response
 from gateway.http.drain import Drain
 from gateway.http.guard import token_of
+from gateway.http.journal import Journal
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.routing import RouteTable
 
 
 class HealthRoutes:
-    def __init__(self, routes: RouteTable, metrics: Metrics, ring: KeyRing, drain: Drain) -> None:
+    def __init__(self, routes: RouteTable, metrics: Metrics, journal: Journal, ring: KeyRing, drain: Drain) -> None:
         self._routes = routes
         self._metrics = metrics
+        self._journal = journal
         self._ring = ring
         self._drain = drain
 
@@ -38,4 +40,5 @@ class HealthRoutes:
         return json_response({"status": "not ready", "aliases": unready}, 503)
 
     async def metrics(self, _request: web.Request, _caller: Caller) -> web.StreamResponse:
+        self._journal.write()
         return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})

@@ -11,7 +11,6 @@ import os
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -28,8 +27,7 @@ from gateway.errors import (
     UnknownRoute,
 )
 from gateway.http.answers import error_response
-from gateway.logs import LogSink
-from gateway.metrics import Metrics
+from gateway.http.journal import Finished, Journal
 
 RECORD = "record"
 CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
@@ -37,7 +35,7 @@ CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def observe(metrics: Metrics, sink: LogSink, clock: Callable[[], float]) -> Middleware:
+def observe(journal: Journal, clock: Callable[[], float]) -> Middleware:
     """Give each request an id and a record, and at its end one log line and its metrics."""
     prefix = f"req_{os.urandom(8).hex()}"
     count = itertools.count(1)
@@ -45,7 +43,7 @@ def observe(metrics: Metrics, sink: LogSink, clock: Callable[[], float]) -> Midd
     @web.middleware
     async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
         record = request[RECORD] = Record(f"{prefix}{next(count):08x}", clock())
-        metrics.begin()
+        journal.begin()
         status = CLIENT_GONE
         try:
             response = await handler(request)
@@ -54,12 +52,9 @@ def observe(metrics: Metrics, sink: LogSink, clock: Callable[[], float]) -> Midd
                 response.headers["x-request-id"] = record.request_id
             return response
         finally:
-            ended = clock()
             if record.client_gone:
                 status = CLIENT_GONE
-            endpoint = _endpoint(request)
-            metrics.observe(endpoint, record, status, ended)
-            sink.put(_line(request, record, endpoint, status, ended))
+            journal.add(Finished(record, request.method, _endpoint(request), status, clock(), time.time()))
 
     return middleware
 
@@ -142,34 +137,3 @@ def _from_aiohttp(request: web.Request, error: web.HTTPException) -> GatewayErro
 def _endpoint(request: web.Request) -> str:
     resource = request.match_info.route.resource
     return "other" if resource is None else resource.canonical
-
-
-def _line(request: web.Request, record: Record, endpoint: str, status: int, ended: float) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "time": time.time(),
-        "level": "info" if status < 500 else "warning",
-        "event": "request",
-        "request_id": record.request_id,
-        "method": request.method,
-        "endpoint": endpoint,
-        "status": status,
-        "caller": record.caller,
-        "milliseconds": round((ended - record.started) * 1000, 3),
-    }
-    if record.model:
-        line["model"] = record.model[:200]
-        line["stream"] = record.stream
-    if record.attempts:
-        line["deployment"] = record.deployment
-        line["attempts"] = len(record.attempts)
-        line["upstream_milliseconds"] = round(record.upstream_seconds * 1000, 3)
-    if record.usage is not None:
-        line["prompt_tokens"] = record.usage.prompt_tokens
-        line["completion_tokens"] = record.usage.completion_tokens
-    if record.error is not None:
-        line["error"] = record.error
-        line["tried"] = [
-            {"deployment": attempt.deployment, "outcome": attempt.outcome, "detail": attempt.detail[:300]}
-            for attempt in record.attempts
-        ]
-    return line

@@ -100,10 +100,14 @@ def _error_object(body: bytes) -> Mapping[str, Any]:
         return {}  # HTML and the like: never shown to the caller
     if not isinstance(value, dict):
         return {}
-    inner = value.get("error", value)
-    if isinstance(inner, str):
-        return {"message": inner}
-    return inner if isinstance(inner, dict) else {}
+    return as_error_object(value.get("error", value))
+
+
+def as_error_object(reported: Any) -> Mapping[str, Any]:
+    """Return what stands under `error` as OpenAI's object: some upstreams put a bare sentence there."""
+    if isinstance(reported, dict):
+        return reported
+    return {"message": reported} if isinstance(reported, str) else {}
 
 
 def _word(value: Any) -> str | None:

@@ -22,18 +22,14 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.providers.base import Exchange, PlainReply, Reply
-from gateway.providers.classify import classify, classify_object
+from gateway.providers.classify import as_error_object, classify, classify_object
+from gateway.providers.pool import Pool, keep_tcp
 from gateway.providers.stream import StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
 from gateway.wire import SseScanner, dump, read_usage
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
-KEEPALIVE_SECONDS = 15.0  # shorter than any server's, so that idle connections are ours to close
-
-
-def _tcp() -> aiohttp.BaseConnector:
-    return aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
 
 
 class OpenAIWire:
@@ -50,7 +46,7 @@ class OpenAIWire:
         *,
         api_key: str = "",
         headers: Mapping[str, str] | None = None,
-        connect: Callable[[], aiohttp.BaseConnector] = _tcp,
+        connect: Callable[[], aiohttp.BaseConnector] = keep_tcp,
         streams_usage: bool = True,
     ) -> None:
         self.name = name
@@ -59,7 +55,7 @@ class OpenAIWire:
         base = base_url.rstrip("/")
         self._urls = {path: URL(f"{base}/{path}") for path in ("chat/completions", "completions", "embeddings")}
         self._sweeper = Sweeper()
-        self._headers = CIMultiDict(
+        sent = CIMultiDict(
             {
                 "Content-Type": "application/json",
                 "Accept-Encoding": "identity",
@@ -68,10 +64,8 @@ class OpenAIWire:
             }
         )
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._connect = connect
-        self._session: aiohttp.ClientSession | None = None
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+            sent["Authorization"] = f"Bearer {api_key}"
+        self._pool = Pool(sent, connect)
 
     async def send(self, exchange: Exchange) -> Reply:
         patience = exchange.patience
@@ -79,12 +73,7 @@ class OpenAIWire:
         response: aiohttp.ClientResponse | None = None
         try:
             with TimeLimit(self._sweeper, patience.first_event_seconds) as limit:
-                response = await self._open_session().post(
-                    self._urls[exchange.endpoint],
-                    data=body,
-                    allow_redirects=False,
-                    timeout=self._timeout(patience.connect_seconds),
-                )
+                response = await self._pool.post(self._urls[exchange.endpoint], body, patience.connect_seconds)
                 if response.status != 200:
                     raise await self._failure(response)
                 if exchange.stream:
@@ -104,22 +93,7 @@ class OpenAIWire:
         return True  # a hosted upstream is taken at its word until an attempt fails
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        """Make the session at the first call: it belongs to the event loop that runs by then."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=self._connect(), cookie_jar=aiohttp.DummyCookieJar(), headers=self._headers
-            )
-        return self._session
-
-    def _timeout(self, connect_seconds: float) -> aiohttp.ClientTimeout:
-        timeout = self._timeouts.get(connect_seconds)
-        if timeout is None:
-            timeout = self._timeouts[connect_seconds] = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
-        return timeout
+        await self._pool.close()
 
     def _patch(self, exchange: Exchange) -> bytes:
         patched = {**exchange.settings, **exchange.body, "model": exchange.model}
@@ -143,8 +117,8 @@ class OpenAIWire:
     async def _not_a_stream(self, response: aiohttp.ClientResponse) -> GatewayError:
         """Some upstreams answer a stream request with 200 and a JSON error."""
         payload = _object(await _read_at_most(response, MAX_ERROR_BYTES))
-        if payload is not None and isinstance(payload.get("error"), dict):
-            return classify_object(payload["error"], secret=self._secret)
+        if payload is not None and payload.get("error"):
+            return classify_object(as_error_object(payload["error"]), secret=self._secret)
         return UpstreamProtocolError("The upstream answered a stream request with something else than events.")
 
     async def _read_plain(self, response: aiohttp.ClientResponse) -> PlainReply:
@@ -154,8 +128,8 @@ class OpenAIWire:
         payload = _object(body)
         if payload is None:
             raise UpstreamProtocolError("The upstream's answer is not a JSON object.", code="upstream_bad_response")
-        if isinstance(payload.get("error"), dict):
-            raise classify_object(payload["error"], secret=self._secret)
+        if payload.get("error"):
+            raise classify_object(as_error_object(payload["error"]), secret=self._secret)
         return PlainReply(body, read_usage(payload.get("usage")))
 
     async def _failure(self, response: aiohttp.ClientResponse) -> GatewayError:

@@ -13,7 +13,7 @@ import aiohttp
 from gateway.call import Usage
 from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.base import Patience
-from gateway.providers.classify import classify_object
+from gateway.providers.classify import as_error_object, classify_object
 from gateway.providers.sweeper import Sweeper
 from gateway.wire import DONE_EVENT, EventTooLarge, SseScanner
 
@@ -137,9 +137,7 @@ class StreamReply:
     def _raise_failure(self) -> None:
         reported = self._scanner.error
         if reported is not None:
-            raise classify_object(
-                reported if isinstance(reported, dict) else {"message": str(reported)}, secret=self._secret
-            )
+            raise classify_object(as_error_object(reported), secret=self._secret)
         if self._scanner.broken:
             raise UpstreamProtocolError("The upstream sent an event that is not a JSON object.", code="bad_event")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ DONE_EVENT = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 _USUAL_END = b"\n\n" + DONE_EVENT
+_NONE: frozenset[int] = frozenset()
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Inside a JSON string the quotes would be escaped, so these match keys only.
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
@@ -76,12 +78,12 @@ class SseScanner:
             chunk = b"".join(self._held)
             self._held.clear()
             self._held_bytes = 0
-        end = chunk.rfind(b"\n\n")
-        if end < 0:
-            return self._hold(chunk)
-        if end + 2 < len(chunk):
-            self._hold(chunk[end + 2 :])
-            chunk = chunk[: end + 2]
+        if not chunk.endswith(b"\n\n"):
+            end = chunk.rfind(b"\n\n") + 2
+            if end < 2:
+                return self._hold(chunk)
+            self._hold(chunk[end:])
+            chunk = chunk[:end]
         return self._inspect(chunk)
 
     def end(self) -> bytes:
@@ -129,19 +131,24 @@ class SseScanner:
             suspects = self._suspects(block) | {first}
         return self._sift(block, sorted(suspects)) if suspects else block
 
-    def _suspects(self, block: bytes) -> set[int]:
+    def _suspects(self, block: bytes) -> AbstractSet[int]:
         """Return where the events begin that may end the stream, fail it or carry usage.
 
         Searching a large block costs as much as relaying it, so the usual end is looked at first, and usage is looked
         for in the last place that names it, unless the upstream sends a running count from its first event on.
         """
-        found = [len(block) - 2] if block.endswith(_USUAL_END) else list(_all(block, b"[DONE]"))
-        found += _all(block, b'"error"')
+        found: list[int] = []
+        if block.endswith(_USUAL_END):
+            found.append(len(block) - 2)
+        elif b"[DONE]" in block:
+            found += _all(block, b"[DONE]")
+        if b'"error"' in block:
+            found += _all(block, b'"error"')
         last = block.rfind(b'"usage"')
         if last >= 0:
             begin = 0 if self._has_running_usage else last
             found += [match.start() for match in _USAGE_OBJECT.finditer(block, begin)]
-        return {_event_start(block, position) for position in found}
+        return {_event_start(block, position) for position in found} if found else _NONE
 
     def _sift(self, block: bytes, suspects: list[int]) -> bytes:
         kept, position = [], 0

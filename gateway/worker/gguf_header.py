@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +36,19 @@ _STRING = 8
 _ARRAY = 9
 _SCALARS = {
     kind: struct.Struct(f"<{letter}")
-    for kind, letter in {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}.items()
+    for kind, letter in {
+        0: "B",
+        1: "b",
+        2: "H",
+        3: "h",
+        4: "I",
+        5: "i",
+        6: "f",
+        7: "?",
+        10: "Q",
+        11: "q",
+        12: "d",
+    }.items()
 }
 # Tensor type → elements in a block, bytes of a block (ggml.h; the same table as gguf.GGML_QUANT_SIZES, which a test compares).
 BLOCKS = {
@@ -258,14 +270,21 @@ def _bound(what: str, value: int, most: int) -> None:
 
 def _check_file(path: Path) -> GgufSummary:
     try:
-        if not path.is_file():
-            raise GgufError(f"{path.name}: {'not a file' if path.exists() else 'no such file'}")
+        length = _length(path)
         with path.open("rb") as stream:
-            return read_header(stream, path.stat().st_size)
+            return read_header(stream, length)
     except OSError as error:
         raise GgufError(f"{path.name}: {error.strerror or error}") from error
     except GgufError as error:
-        raise error if str(error).startswith(path.name) else GgufError(f"{path.name}: {error}") from None
+        raise GgufError(f"{path.name}: {error}") from None
+
+
+def _length(path: Path) -> int:
+    if not path.exists():
+        raise GgufError("no such file")
+    if not path.is_file():  # a pipe would keep us waiting
+        raise GgufError("not a file")
+    return path.stat().st_size
 
 
 def _part(path: Path, number: int, parts: int) -> Path:

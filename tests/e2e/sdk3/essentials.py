@@ -47,9 +47,7 @@ def stream(client: openai.OpenAI) -> Any:
 def stream_usage(client: openai.OpenAI) -> Any:
     options: Any = {"include_usage": True}
     chunks = list(
-        client.chat.completions.create(
-            model=MODEL, messages=HELLO, max_tokens=12, stream=True, stream_options=options
-        )
+        client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=12, stream=True, stream_options=options)
     )
     return {"chunks": [chunk.to_dict() for chunk in chunks]}
 
@@ -204,7 +202,7 @@ def main(base_url: str) -> None:
         for case in CASES:
             try:
                 results[case.__name__] = {"value": case(client)}
-            except Exception as error:  # the next cases are to be seen too
+            except Exception as error:  # noqa: BLE001  # the next cases are to be seen too
                 results[case.__name__] = {"error": f"{type(error).__name__}: {error}"}
     json.dump(results, sys.stdout)
 

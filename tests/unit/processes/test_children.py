@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,28 @@ async def test_a_program_that_is_not_there_is_an_end_like_any_other(tmp_path: Pa
     model.rest(0.5)
 
     assert read_status(wanted.status).reason == "its process ended (exit code 1)."
+
+
+async def test_a_reason_of_any_kind_is_kept_short_and_printable(tmp_path: Path) -> None:
+    said = r"""print('{"event": "failed", "reason": "bad \\ud800 ' + 'x' * 3000 + '"}')"""
+    wanted = plan(tmp_path, said)
+    model = ModelProcess(wanted, Timing())
+
+    await model.live()
+    model.rest(0.5)
+
+    reason = read_status(wanted.status).reason
+    assert reason.startswith("bad ? xxx")
+    assert len(reason) == 301
+    assert reason.endswith("x.")
+
+
+async def test_a_state_that_cannot_be_written_does_not_end_the_model(tmp_path: Path) -> None:
+    wanted = replace(plan(tmp_path, "pass"), status=tmp_path / "no such directory" / "tiny.json")
+    model = ModelProcess(wanted, Timing())
+
+    await model.live()
+    model.rest(0.5)
 
 
 def test_a_model_process_sees_no_keys() -> None:

@@ -74,6 +74,30 @@ async def test_a_healthy_minute_forgives_earlier_failures() -> None:
     assert rests == [0.5, 1.0, 0.5, 1.0]
 
 
+async def test_a_start_that_finds_no_room_is_tried_again() -> None:
+    clock = Clock()
+    attempts = iter([OSError("no more processes"), LivesSpent()])
+    rests: list[float] = []
+
+    async def live() -> None:
+        raise next(attempts)
+
+    with pytest.raises(LivesSpent):
+        await keep_alive(live, rests.append, Backoff(), clock.timing())
+
+    assert rests == [0.5]
+
+
+@pytest.mark.parametrize("line", ["[" * 4000, '"text"', "[1]", "{}", "not JSON"])
+async def test_output_that_is_no_event_is_passed_on_as_text(line: str) -> None:
+    events: list[Mapping[str, Any]] = []
+
+    child = await python(f"print({line!r})", events)
+    await child.ended()
+
+    assert events == [{"event": "output", "line": line}]
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [(0, "exit code 0"), (65, "exit code 65"), (-11, "killed by SIGSEGV"), (-200, "killed by signal 200")],
@@ -134,7 +158,7 @@ STUBBORN = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGINT, lambda *_: sys.exit(9))
-print('{}', flush=True)
+print('begun', flush=True)
 while True:
     time.sleep(60)
 """

@@ -81,7 +81,11 @@ def test_no_answer_at_all_escapes_the_table(status: int, body: bytes) -> None:
     assert error.message
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(), st.lists, max_leaves=5
+    )
+)
 def test_no_kind_of_value_in_an_error_object_breaks_the_table(value: Any) -> None:
     error = classify_object({"message": value, "type": value, "code": value, "param": value})
 

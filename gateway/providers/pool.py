@@ -1,0 +1,84 @@
+"""Connections to one upstream: kept while idle, and a fresh one where a kept one turned out dead.
+
+What is sent over them and what an answer means is not known here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.tracing import Trace
+
+KEEPALIVE_SECONDS = 15.0  # shorter than any server's, so that idle connections are ours to close
+LARGEST_SINGLE_WRITE = 1024 * 1024  # what is longer is written in pieces, so that other requests get their turn
+
+_is_fresh: ContextVar[bool] = ContextVar("_is_fresh")
+
+
+class _KeepingConnector(aiohttp.TCPConnector):
+    """Notes in the asking task's context that a connection had to be made."""
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # the overridden method's own name
+    ) -> ResponseHandler:
+        _is_fresh.set(True)
+        return await super()._create_connection(req, traces, timeout)
+
+
+def keep_tcp() -> aiohttp.BaseConnector:
+    return _KeepingConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+
+
+class Pool:
+    """Posts to one upstream; sessions are made at the first call, for the event loop that runs by then."""
+
+    def __init__(self, headers: Mapping[str, str], connect: Callable[[], aiohttp.BaseConnector] = keep_tcp) -> None:
+        self._headers = headers
+        self._connect = connect
+        self._session: aiohttp.ClientSession | None = None
+        self._spare: aiohttp.ClientSession | None = None
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    async def post(self, url: URL, body: bytes, connect_seconds: float) -> aiohttp.ClientResponse:
+        """Return the answer's head, whatever its status; raises what aiohttp raises.
+
+        An upstream may close an idle connection in the moment it is used again. That costs no attempt: a request
+        that failed on a kept connection before its answer began is sent once more, on a fresh one.
+        """
+        if self._session is None:
+            self._session = self._open(self._connect())
+        timeout = self._timeouts.get(connect_seconds)
+        if timeout is None:
+            timeout = self._timeouts[connect_seconds] = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
+        _is_fresh.set(False)
+        try:
+            return await self._session.post(url, data=_payload(body), allow_redirects=False, timeout=timeout)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if _is_fresh.get() or not isinstance(self._session.connector, _KeepingConnector):
+                raise
+        if self._spare is None:
+            self._spare = self._open(aiohttp.TCPConnector(limit=0, force_close=True))
+        return await self._spare.post(url, data=_payload(body), allow_redirects=False, timeout=timeout)
+
+    async def close(self) -> None:
+        for session in (self._session, self._spare):
+            if session is not None:
+                await session.close()
+
+    def _open(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=self._headers)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    return body if len(body) <= LARGEST_SINGLE_WRITE else io.BytesIO(body)

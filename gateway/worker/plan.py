@@ -1,0 +1,35 @@
+"""The defaults of the worker: what to ask of an engine for this model on this machine. The reasons are in design.md."""
+
+from __future__ import annotations
+
+import os
+
+from gateway.worker.engine import Plan
+from gateway.worker.gguf_header import GgufSummary
+from gateway.worker.settings import WorkerSettings
+
+DEFAULT_WINDOW = 8192
+POOLING_NONE = 0
+
+
+def make_plan(settings: WorkerSettings, summary: GgufSummary, cores: int) -> Plan:
+    """Return what to run; a window beyond the one that the model was trained for is cut to it."""
+    trained = summary.context_length or DEFAULT_WINDOW
+    return Plan(
+        model=settings.model,
+        socket=settings.socket,
+        name=settings.name,
+        threads=settings.threads or max(1, cores - 1),
+        # Alone in its batch an input gets the same vector every time; in company it differs in the third digit.
+        slots=1 if settings.embedding else settings.slots,
+        context_window=min(settings.context_window or DEFAULT_WINDOW, trained),
+        embedding=settings.embedding,
+        mean_pooling=settings.embedding and summary.pooling in (None, POOLING_NONE),
+    )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,63 @@
+"""What the configuration says of models becomes commands, and nothing runs for a provider that is off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.config import parse
+from gateway.layout import Layout, lay_out
+from gateway.rundir import model_socket, model_status
+
+
+def layout_of(text: str, tmp_path: Path, **environ: str) -> Layout:
+    config = parse(text, str(tmp_path / "gateway.yaml"), environ=environ)
+    return lay_out(config, tmp_path / "run")
+
+
+def test_a_model_of_its_own_file_is_run_with_what_the_configuration_says(tmp_path: Path) -> None:
+    text = """
+providers:
+  mine:
+    kind: llamacpp
+    engine: xllamacpp
+    models:
+      tiny: {path: files/tiny.gguf, classes: [embedding], embedding: true, threads: 3, parallel: 2, context_window: 512}
+"""
+
+    (plan,) = layout_of(text, tmp_path).models
+
+    file, run_dir = tmp_path / "files" / "tiny.gguf", tmp_path / "run"
+    assert plan.name == "mine/tiny"
+    assert plan.file == file
+    assert plan.status == model_status(run_dir, "mine", "tiny")
+    assert plan.remedy == "check providers.mine.models.tiny.path."
+    assert " ".join(plan.command).endswith(
+        f"-m gateway.worker --model {file} --socket {model_socket(run_dir, 'mine', 'tiny')} --name tiny"
+        " --threads 3 --slots 2 --context-window 512 --engine xllamacpp --embedding"
+    )
+
+
+def test_the_packaged_models_lie_in_the_data_directory(tmp_path: Path) -> None:
+    text = "server: {data_dir: state}\nproviders: {local: {kind: llamacpp}}\n"
+
+    chat, embedding = layout_of(text, tmp_path).models
+
+    assert chat.file.is_relative_to(tmp_path / "state")
+    assert chat.remedy == "fetch it with: gateway models add smollm2"
+    assert "--embedding" not in chat.command
+    assert embedding.remedy == "fetch it with: gateway models add minilm"
+    assert "--embedding" in embedding.command
+
+
+def test_hosted_providers_need_no_process(tmp_path: Path) -> None:
+    text = 'providers: {lab: {kind: openai, base_url: "http://127.0.0.1:9/v1", api_key: x}}\n'
+
+    assert layout_of(text, tmp_path).models == ()
+
+
+def test_workers_have_both_graces_to_end(tmp_path: Path) -> None:
+    text = "server: {workers: 3, accept_grace_seconds: 2, grace_seconds: 5}\nproviders: {local: {kind: llamacpp}}\n"
+
+    layout = layout_of(text, tmp_path)
+
+    assert (layout.workers, layout.patience_seconds) == (3, 7.0)
