@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 from bench.canned import Request
 
@@ -98,9 +99,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._next(transport)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
+        self._next(self._transport)
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None

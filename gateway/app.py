@@ -125,8 +125,9 @@ def make_provider(name: str, entry: OpenAISettings | LlamaCppSettings, run_dir: 
             model: LocalModel(
                 socket=model_socket(run_dir, name, model),
                 trouble=partial(model_trouble, model_status(run_dir, name, model)),
+                is_embedding=settings.embedding,
             )
-            for model in entry.models
+            for model, settings in entry.models.items()
         },
     )
 

@@ -157,7 +157,8 @@ class ModelProcess:
     def _take(self, event: Mapping[str, Any]) -> None:
         if event.get("event") == "ready":
             self._write("ready")
-            logs.event("model_ready", model=self._plan.name)
+            told = {name: str(event.get(name)) for name in ("engine", "load_seconds", "context_window", "threads")}
+            logs.event("model_ready", model=self._plan.name, **told)
         elif event.get("event") == "failed":
             # Text out of a model's file may be anything; what is not Unicode would not go into a log line.
             self._reason = _sentence(str(event.get("reason", "")).encode(errors="replace").decode())

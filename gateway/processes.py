@@ -7,22 +7,20 @@ are in `children.py`, and what a worker does in `serving.py`.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from gateway import __version__, logs, rundir
+from gateway import __version__, logs
 from gateway.assignment import Assignment
 from gateway.children import HttpWorker, ModelProcess, program
 from gateway.errors import ConfigError, Mistake
 from gateway.listening import PortTaken, reserve, url_of
+from gateway.rundir import run_directory
 from gateway.supervision import Backoff, Life, Rest, Stop, Timing, cause_of, keep_alive
 
 if TYPE_CHECKING:  # see _serve
@@ -131,7 +129,7 @@ async def _run(file: Path, host: str | None, port: int | None) -> int:
     for word in (signal.SIGTERM, signal.SIGINT, *(() if stays_when_hung_up else (signal.SIGHUP,))):
         asyncio.get_running_loop().add_signal_handler(word, stop.ask)
     try:
-        with _run_directory() as run_dir:
+        with run_directory() as run_dir:
             async with Fleet(stop, Timing(), Backoff()) as fleet:
                 await _serve(fleet, run_dir, file, host, port)
     except ConfigError as error:
@@ -160,18 +158,6 @@ async def _serve(fleet: Fleet, run_dir: Path, file: Path, host: str | None, port
         fleet.start(layout, assignment, url_of(layout.host, held.addresses))
         await fleet.until_stopped()
     logs.event("stopping")
-
-
-@contextmanager
-def _run_directory() -> Iterator[Path]:
-    path = rundir.create()
-    lock = os.open(path, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_SH)  # those who tidy up temporary directories leave locked ones alone
-    try:
-        yield path
-    finally:
-        os.close(lock)
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _metrics_dir(run_dir: Path, workers: int) -> str:

@@ -5,14 +5,20 @@ The parent process writes here, HTTP workers read. Who starts and restarts proce
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+PREFIX = "gateway-"
+MARK = "gateway.run"
 LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
 
 ModelState = Literal["starting", "ready", "failed", "restarting"]
@@ -34,13 +40,44 @@ class ModelStatus:
     restarts: int = 0
 
 
-def create(base: str | None = None) -> Path:
-    """Make the directory, readable by this user alone, with a path short enough for Unix sockets."""
-    path = Path(tempfile.mkdtemp(prefix="gateway-", dir=base))
+@contextmanager
+def run_directory(base: str | None = None) -> Iterator[Path]:
+    """Make the directory, readable by this user alone and with a path short enough for Unix sockets; remove it at the end.
+
+    It stays locked meanwhile: tidiers of temporary directories leave locked ones alone, and a lock that is free tells
+    the next gateway that this one was killed and left its directory behind.
+    """
+    path = _create(base)
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        (path / MARK).touch()  # from here on the lock means something
+        _sweep(path.parent)
+        yield path
+    finally:
+        os.close(lock)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _create(base: str | None) -> Path:
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     if len(os.fsencode(model_socket(path, "", ""))) <= LONGEST_SOCKET_PATH:
         return path
     path.rmdir()
-    return Path(tempfile.mkdtemp(prefix="gateway-", dir="/tmp"))  # mkdtemp makes it private
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # mkdtemp makes it private
+
+
+def _sweep(base: Path) -> None:
+    """Remove the directories of this user's gateways that were killed."""
+    for path in base.glob(f"{PREFIX}*"):
+        with suppress(OSError):  # it may go away meanwhile, or be somebody else's
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid() and (path / MARK).is_file():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def model_socket(run_dir: Path, provider: str, model: str) -> Path:

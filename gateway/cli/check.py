@@ -85,12 +85,17 @@ def _providers(config: Config) -> Iterator[str]:
 
 
 def _routes(resolved: Resolved) -> Iterator[str]:
+    from gateway.providers import LlamaCppSettings
+
     for alias, route in resolved.plan.routes.items():
         yield f"  {alias}:"
         for number, deployment in enumerate(route.deployments, 1):
             yield f"    {number}. {deployment.provider}/{deployment.model}{_details(deployment)}"
-    for name in resolved.providers:
-        yield f"  {name}/…: any model of {name}, by its own name"
+    for name, entry in resolved.providers.items():
+        if isinstance(entry, LlamaCppSettings):
+            yield f"  {', '.join(f'{name}/{model}' for model in entry.models)}"
+        else:
+            yield f"  {name}/…: any model of {name}, by its own name"
 
 
 def _details(deployment: DeploymentPlan) -> str:
@@ -112,11 +117,35 @@ def _local_models(config: Config) -> Iterator[str]:
     from gateway.layout import plan_models
 
     for plan in plan_models(config, Path()):
-        yield f"{plan.name}: {plan.file if plan.file.is_file() else f'{plan.file} is missing; {plan.remedy}'}"
+        yield (
+            f"{plan.name}: {_trouble_of(plan.file) or plan.file}"
+            if plan.file.is_file()
+            else (f"{plan.name}: {plan.file} is missing; {plan.remedy}")
+        )
+
+
+def _trouble_of(file: Path) -> str:
+    from gateway.worker import GgufError, check_gguf
+
+    try:
+        check_gguf(file)
+    except (GgufError, OSError) as error:
+        return f"{file} cannot be used: {error}"
+    return ""
+
+
+def _engine_trouble(resolved: Resolved) -> Iterator[str]:
+    from gateway.providers import LlamaCppSettings
+    from gateway.worker import why_unavailable
+
+    for name, entry in resolved.providers.items():
+        if isinstance(entry, LlamaCppSettings) and (reason := why_unavailable(entry.engine)):
+            yield f"the models of {name} cannot run on this machine: {reason}"
 
 
 def _warnings(config: Config, resolved: Resolved) -> Iterator[str]:
     yield from config.warnings
+    yield from _engine_trouble(resolved)
     yield from (note for note in config.notes if note.startswith("model "))
     if not resolved.plan.routes:
         yield "no model can be served: no provider that is on serves a class, and `models` names none"

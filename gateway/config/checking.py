@@ -26,10 +26,15 @@ def blame_all(tree: Tree, error: ValidationError) -> None:
     }
     for detail in details:
         place = _place_of(detail["loc"])
-        if tree.is_broken(place) or (detail["type"] == "missing" and place in misspelt):
-            continue  # what is missing is there under a wrong name, which is told
+        if tree.is_broken(place) or _follows(tree, place, detail["type"], misspelt):
+            continue
         word = _WORDS.get(detail["type"], _expected)
         tree.blame(place, word(tree, place, shapes, detail))
+
+
+def _follows(tree: Tree, place: Place, kind: str, misspelt: set[Place]) -> bool:
+    """Tell whether this error only follows from another: its key is misspelt, or items of the list are wrong."""
+    return (kind == "missing" and place in misspelt) or (kind == "too_short" and bool(tree.at(place)))
 
 
 class Shapes:
@@ -50,7 +55,8 @@ class Shapes:
     def _plain(self, shape: dict[str, Any], tree: Tree, place: Place) -> dict[str, Any]:
         if "oneOf" in shape:
             kind = str(tree.at((*place, "kind")))
-            shape = {"$ref": shape["discriminator"]["mapping"].get(kind, "")}
+            reference = shape["discriminator"]["mapping"].get(kind)
+            shape = {"$ref": reference} if reference else {"type": "object"}
         for choice in shape.get("anyOf", ()):
             if choice.get("type") != "null":
                 shape = choice
@@ -108,6 +114,8 @@ def _expected(tree: Tree, place: Place, shapes: Shapes, detail: ErrorDetails) ->
             ":/@+" if place[0] == "models" else ""
         )
     value = tree.at(place)
+    if isinstance(value, str) and shape.get("type") in ("object", "array"):
+        return f"expected {describe(shape)}, got a string"  # which may be a secret in the wrong place
     near = nearest(value, shape["enum"]) if isinstance(value, str) and "enum" in shape else ""
     hint = f"; {near}" if near.startswith("did you mean") and place not in tree.unfilled else ""
     quotes = " (write it in quotes)" if shape.get("type") == "string" and isinstance(value, int | float) else ""

@@ -6,6 +6,7 @@ What the values mean is decided elsewhere; variables are filled in by `variables
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import yaml
@@ -21,6 +22,8 @@ MOST_VALUES = 20_000  # with aliases a short file can stand for billions
 DEEPEST = 40
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_QUOTED = re.compile(r"'[A-Za-z0-9_-]{2,}'")
+_VARIABLE_IN_FLOW = re.compile(r"""[{\[,].*[^"'$]\$\{""")
 _TAG = "tag:yaml.org,2002:"
 _AS_TEXT = frozenset({f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}value"})
 
@@ -64,9 +67,7 @@ def _compose(text: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
-        # The problem alone: what the parser quotes around it may be a secret.
-        problem = str(error.problem or error.context or "it cannot be parsed").split("'")[0].strip()
-        raise _Unusable(line, f"not valid YAML at column {column}: {problem}") from error
+        raise _Unusable(line, f"not valid YAML at column {column}: {_problem(error, text, line)}") from error
     except yaml.reader.ReaderError as error:
         raise _Unusable(0, f"not valid YAML: {error.reason}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an escape such as \UFFFFFFFF
@@ -74,6 +75,15 @@ def _compose(text: str) -> Node:
     if node is None:
         raise _Unusable(0, "the file is empty")
     return node
+
+
+def _problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
+    """Return what is wrong, without the pieces of the file that parsers quote: they may be secrets."""
+    words = [error.context, error.problem] if str(error.problem).startswith("but ") else [error.problem]
+    problem = _QUOTED.sub("…", ", ".join(word for word in words if word))
+    if line and _VARIABLE_IN_FLOW.search("".join(text.splitlines()[line - 1 : line])):
+        return f'{problem}; within {{}} and [] a variable is written in quotes, as "${{NAME}}"'
+    return problem
 
 
 def _check_depth(text: str) -> None:

@@ -54,7 +54,7 @@ def _check_open(tree: Tree) -> None:
     if isinstance(auth, dict) and not auth.get("keys", []):
         tree.blame(
             ("auth", "keys"),
-            f"at least one key is needed to listen on {host[:60]!r}; without keys the gateway stays on 127.0.0.1",
+            f"at least one key is needed to listen on {tree.show(('server', 'host'))}; without keys the gateway stays on 127.0.0.1",
         )
 
 

@@ -13,8 +13,17 @@ from pathlib import Path
 import aiohttp
 
 from gateway.errors import LocalModelUnavailable, UpstreamModelMissing, UpstreamOverloaded, UpstreamUnavailable
-from gateway.providers.base import Exchange, Reply
+from gateway.providers.base import Exchange, PlainReply, Reply
+from gateway.providers.llamacpp_dialect import (
+    DEFAULT_COMPLETION_TOKENS,
+    LlamaCppScanner,
+    check_dimensions,
+    refuse_images,
+    refuse_unsupported,
+    tidy_completion,
+)
 from gateway.providers.openai import OpenAIWire
+from gateway.wire import SseScanner, dump, parse_object
 
 RETRY_SECONDS = 1.0  # a model process is back after about a second, or not soon
 
@@ -28,6 +37,12 @@ class LocalModel:
 
     socket: Path
     trouble: Callable[[], str]
+    is_embedding: bool
+
+
+class _Lane(OpenAIWire):
+    def make_scanner(self, exchange: Exchange) -> SseScanner:
+        return LlamaCppScanner(exchange)
 
 
 class LlamaCpp:
@@ -38,23 +53,28 @@ class LlamaCpp:
         self._models = models
         # llama.cpp's server leaves a connection unusable after a stream, so each one serves one request.
         self._lanes = {
-            model: OpenAIWire(name, "http://model/v1", connect=partial(_unix, str(local.socket)))
+            model: _Lane(name, "http://model/v1", connect=partial(_unix, str(local.socket)))
             for model, local in models.items()
         }
 
     async def send(self, exchange: Exchange) -> Reply:
-        lane = self._lanes.get(exchange.model)
-        if lane is None:
+        local = self._models.get(exchange.model)
+        if local is None:
             raise UpstreamModelMissing(f"There is no local model '{exchange.model}'.")
+        refuse_unsupported(exchange, is_embedding=local.is_embedding)
+        if exchange.endpoint == "completions" and exchange.body.get("max_tokens") is None:
+            exchange.body = {**exchange.body, "max_tokens": DEFAULT_COMPLETION_TOKENS}
         try:
-            return await lane.send(exchange)
+            reply = await self._lanes[exchange.model].send(exchange)
         except (UpstreamUnavailable, UpstreamOverloaded) as error:
-            if error.upstream_status == 500:
+            if error.upstream_status is not None and error.upstream_status != 503:
+                refuse_images(error.message)
                 raise
-            trouble = self._models[exchange.model].trouble() or "its process is restarting."
+            trouble = local.trouble() or "its process ended and is being restarted."
             raise LocalModelUnavailable(
                 f"The local model '{exchange.model}' is not available: {trouble}", retry_after=RETRY_SECONDS
             ) from error
+        return reply if exchange.stream else _tidy(exchange, reply)
 
     async def is_ready(self, model: str) -> bool:
         local = self._models.get(model)
@@ -63,6 +83,15 @@ class LlamaCpp:
     async def close(self) -> None:
         for lane in self._lanes.values():
             await lane.close()
+
+
+def _tidy(exchange: Exchange, reply: Reply) -> Reply:
+    """Bring a plain reply to the OpenAI wire where llama.cpp's differs."""
+    if exchange.endpoint == "embeddings" and exchange.body.get("dimensions") is not None:
+        check_dimensions(exchange.body["dimensions"], parse_object(reply.body))
+    if exchange.endpoint == "completions" and exchange.body.get("logprobs") is not None:
+        return PlainReply(dump(tidy_completion(parse_object(reply.body))), reply.usage)
+    return reply
 
 
 def _unix(path: str) -> aiohttp.BaseConnector:

@@ -89,6 +89,10 @@ class OpenAIWire:
                 raise
             raise translated from error
 
+    def make_scanner(self, exchange: Exchange) -> SseScanner:
+        """Return what reads this exchange's stream; a dialect of the wire has its own."""
+        return SseScanner(keep_usage=exchange.wants_usage)
+
     async def is_ready(self, model: str) -> bool:
         return True  # a hosted upstream is taken at its word until an attempt fails
 
@@ -106,7 +110,7 @@ class OpenAIWire:
             raise await self._not_a_stream(response)
         stream = StreamReply(
             response,
-            SseScanner(keep_usage=exchange.wants_usage),
+            self.make_scanner(exchange),
             exchange.patience,
             self._sweeper,
             self._secret,

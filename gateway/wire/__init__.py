@@ -5,7 +5,7 @@ The wire is the gateway's internal format, so nothing here translates; whoever t
 
 from gateway.wire.objects import dump, parse_object
 from gateway.wire.requests import check_chat, check_completion, check_embedding
-from gateway.wire.sse import DONE_EVENT, EventTooLarge, SseScanner, encode_event
+from gateway.wire.sse import DONE_EVENT, EventTooLarge, SseScanner, data_of, encode_event, parse_event
 from gateway.wire.usage import read_usage
 
 __all__ = [
@@ -15,8 +15,10 @@ __all__ = [
     "check_chat",
     "check_completion",
     "check_embedding",
+    "data_of",
     "dump",
     "encode_event",
+    "parse_event",
     "parse_object",
     "read_usage",
 ]

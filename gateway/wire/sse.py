@@ -54,7 +54,7 @@ class SseScanner:
         self.broken = False
         self.error: Any = None
         self.usage: Usage | None = None
-        self._keep_usage = keep_usage
+        self.keep_usage = keep_usage
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._skip_newline = False
@@ -66,6 +66,10 @@ class SseScanner:
     def finished(self) -> bool:
         """Tell whether one of the last events carried a finish reason."""
         return any(_FINISHED.search(block) for block in self._recent)
+
+    def recall(self, block: bytes) -> None:
+        """Remember a relayed block for `finished`."""
+        self._recent.append(block)
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes in, give the whole events back; raises EventTooLarge."""
@@ -84,7 +88,7 @@ class SseScanner:
                 return self._hold(chunk)
             self._hold(chunk[end:])
             chunk = chunk[:end]
-        return self._inspect(chunk)
+        return self.inspect(chunk)
 
     def end(self) -> bytes:
         """Take note that the upstream's body ended and give back a last event that only lacked its blank line."""
@@ -92,10 +96,10 @@ class SseScanner:
         self._held.clear()
         if self.done or not rest.strip():
             return b""
-        payload = _data_of(rest)
-        if payload != b"[DONE]" and _parse(payload) is None:
+        payload = data_of(rest)
+        if payload != b"[DONE]" and parse_event(payload) is None:
             return b""  # cut in the middle: half an event is never relayed
-        return self._inspect(rest.rstrip(b"\n") + b"\n\n")
+        return self.inspect(rest.rstrip(b"\n") + b"\n\n")
 
     def _with_plain_newlines(self, chunk: bytes) -> bytes:
         if self._skip_newline and chunk:
@@ -113,11 +117,12 @@ class SseScanner:
                 raise EventTooLarge
         return b""
 
-    def _inspect(self, block: bytes) -> bytes:
+    def inspect(self, block: bytes) -> bytes:
+        """Return what is to be relayed of a block of whole events; for dialects that need more, to be overridden."""
         if self._is_first:
             self._is_first = False
             block = block.removeprefix(_BYTE_ORDER_MARK)
-        self._recent.append(block)
+        self.recall(block)
         if self.started:
             suspects = self._suspects(block)
         else:
@@ -163,11 +168,11 @@ class SseScanner:
         return b"".join(kept)
 
     def _judge(self, event: bytes) -> bytes:
-        data = _data_of(event)
+        data = data_of(event)
         if data == b"[DONE]":
             self.done = True
             return DONE_EVENT
-        payload = _parse(data)
+        payload = parse_event(data)
         if payload is None:
             self.broken = True
             return b""
@@ -177,7 +182,7 @@ class SseScanner:
         if not isinstance(payload.get("usage"), dict):
             return event
         self.usage = read_usage(payload["usage"])
-        if self._keep_usage:
+        if self.keep_usage:
             return event
         if not payload.get("choices"):
             return b""
@@ -197,14 +202,16 @@ def _event_start(block: bytes, position: int) -> int:
     return before + 2 if before >= 0 else 0
 
 
-def _data_of(event: bytes) -> bytes:
+def data_of(event: bytes) -> bytes:
+    """Return the data of one event, its lines joined."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
         return event[6:-2]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines)
 
 
-def _parse(data: bytes) -> dict[str, Any] | None:
+def parse_event(data: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in an event's data, None if it is anything else."""
     try:
         payload = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -35,20 +35,7 @@ SMALLEST_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # length, name, dimensions, one e
 _STRING = 8
 _ARRAY = 9
 _SCALARS = {
-    kind: struct.Struct(f"<{letter}")
-    for kind, letter in {
-        0: "B",
-        1: "b",
-        2: "H",
-        3: "h",
-        4: "I",
-        5: "i",
-        6: "f",
-        7: "?",
-        10: "Q",
-        11: "q",
-        12: "d",
-    }.items()
+    kind: struct.Struct("<" + letter) for kind, letter in zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True)
 }
 # Tensor type → elements in a block, bytes of a block (ggml.h; the same table as gguf.GGML_QUANT_SIZES, which a test compares).
 BLOCKS = {

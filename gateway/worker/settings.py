@@ -12,6 +12,7 @@ from typing import NoReturn
 from gateway.worker.engine import ENGINE_NAMES, EngineName
 from gateway.worker.reports import Failure
 
+LARGEST_NUMBER = 1 << 24
 LONGEST_SOCKET_BYTES = 103  # of sockaddr_un's path: 107 on Linux, 103 on macOS
 
 
@@ -71,7 +72,6 @@ def _absolute(text: str) -> Path:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 1 << 24:
-        raise argparse.ArgumentTypeError("must be a positive number")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {LARGEST_NUMBER}")
+    return int(text)

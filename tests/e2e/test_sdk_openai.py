@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.support.command import Gateway, serving
-from tests.support.contract import assert_completion_obeys_contract, assert_stream_obeys_contract
+from tests.support.contract import assert_completion_obeys_contract, assert_stream_obeys_contract, join_content
 
 MODEL = "small"
 HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
@@ -150,11 +150,34 @@ def test_a_stream_obeys_the_contract(client: openai.OpenAI) -> None:
     assert_stream_obeys_contract([*events, "[DONE]"])
 
 
-def test_a_stream_of_two_choices_obeys_the_contract(client: openai.OpenAI) -> None:
-    with client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6, n=2, stream=True) as stream:
+def test_a_stream_that_begins_with_an_emoji_obeys_the_contract(client: openai.OpenAI) -> None:
+    only = {"grammar": 'root ::= "😉🌍 hello"'}  # its first token is a part of a character
+
+    with client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=20, stream=True, extra_body=only
+    ) as stream:
         events = [json.dumps(chunk.to_dict()) for chunk in stream]
 
-    assert_stream_obeys_contract([*events, "[DONE]"], n=2)
+    assert_stream_obeys_contract([*events, "[DONE]"])
+    assert join_content(events) == "😉🌍 hello"
+
+
+def test_a_stream_of_seconds_obeys_the_contract(client: openai.OpenAI) -> None:
+    with client.chat.completions.create(
+        model=MODEL, messages=STORY, max_tokens=200, stream=True, extra_body=ENDLESS
+    ) as stream:
+        events = [json.dumps(chunk.to_dict()) for chunk in stream]
+
+    assert_stream_obeys_contract([*events, "[DONE]"])
+
+
+def test_a_stream_of_two_choices_obeys_the_contract(client: openai.OpenAI) -> None:
+    with client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=6, n=2, stream=True, stream_options={"include_usage": True}
+    ) as stream:
+        events = [json.dumps(chunk.to_dict()) for chunk in stream]
+
+    assert_stream_obeys_contract([*events, "[DONE]"], n=2, include_usage=True)
 
 
 def test_usage_comes_last_when_asked_for(client: openai.OpenAI) -> None:
@@ -168,7 +191,7 @@ def test_usage_comes_last_when_asked_for(client: openai.OpenAI) -> None:
 
 def test_the_stream_helper_puts_the_answer_together(client: openai.OpenAI) -> None:
     with client.chat.completions.stream(
-        model=MODEL, messages=HELLO, max_tokens=12, stream_options={"include_usage": True}
+        model=MODEL, messages=HELLO, temperature=0, stop=["."], stream_options={"include_usage": True}
     ) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
         final = stream.get_final_completion()

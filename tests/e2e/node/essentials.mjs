@@ -80,7 +80,7 @@ const CASES = {
   async stream_helper(client) {
     const deltas = [];
     const stream = client.chat.completions
-      .stream({ model: MODEL, messages: HELLO, max_tokens: 12, temperature: 0 })
+      .stream({ model: MODEL, messages: HELLO, temperature: 0, stop: ["."] })
       .on("content", (delta) => deltas.push(delta));
     const final = await stream.finalChatCompletion();
     const message = final.choices[0].message;

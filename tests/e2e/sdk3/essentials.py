@@ -53,7 +53,7 @@ def stream_usage(client: openai.OpenAI) -> Any:
 
 
 def stream_helper(client: openai.OpenAI) -> Any:
-    with client.chat.completions.stream(model=MODEL, messages=HELLO, max_tokens=12, temperature=0) as stream:
+    with client.chat.completions.stream(model=MODEL, messages=HELLO, temperature=0, stop=["."]) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
         final = stream.get_final_completion()
     message = final.choices[0].message

@@ -24,6 +24,7 @@ from gateway.children import (
 )
 from gateway.rundir import ModelStatus, read_status
 from gateway.supervision import Stop, Timing
+from gateway.worker import EXIT_BAD_MODEL, EXIT_NO_ENGINE
 
 READY = 'print(\'{"event": "ready"}\', flush=True); '
 UNTIL_LEFT = "import sys; sys.stdin.read()"
@@ -189,3 +190,7 @@ async def test_a_worker_gets_its_assignment_and_its_end_is_told() -> None:
 
     assert ready == [0, 0]
     assert deaths == [7, 8]
+
+
+def test_the_exit_codes_are_those_of_the_worker() -> None:
+    assert (BAD_MODEL, NO_ENGINE) == (EXIT_BAD_MODEL, EXIT_NO_ENGINE)

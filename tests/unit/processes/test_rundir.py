@@ -8,26 +8,59 @@ from pathlib import Path
 import pytest
 
 from gateway import rundir
-from gateway.rundir import ModelStatus, model_socket, model_status, model_trouble, read_status, write_status
+from gateway.rundir import (
+    ModelStatus,
+    model_socket,
+    model_status,
+    model_trouble,
+    read_status,
+    run_directory,
+    write_status,
+)
 
 
-def test_nobody_else_may_enter_the_directory(tmp_path: Path) -> None:
-    made = rundir.create(str(tmp_path))
+def test_nobody_else_may_enter_the_directory_and_it_is_gone_at_the_end(tmp_path: Path) -> None:
+    with run_directory(str(tmp_path)) as made:
+        (made / "some.sock").touch()
+        mode = stat.S_IMODE(made.stat().st_mode)
 
-    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert mode == 0o700
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_long_temporary_directory_is_left_for_a_short_one(tmp_path: Path) -> None:
     base = tmp_path / ("x" * 120)
     base.mkdir()
 
-    made = rundir.create(str(base))
-
-    try:
+    with run_directory(str(base)) as made:
         assert len(str(model_socket(made, "local", "m"))) <= rundir.LONGEST_SOCKET_PATH
         assert not list(base.iterdir())
-    finally:
-        made.rmdir()
+
+
+def test_what_a_killed_gateway_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / "gateway-left"
+    (left / "metrics").mkdir(parents=True)
+    (left / rundir.MARK).touch()
+
+    with run_directory(str(tmp_path)) as made:
+        assert list(tmp_path.iterdir()) == [made]
+
+
+def test_the_directory_of_a_living_gateway_is_left_alone(tmp_path: Path) -> None:
+    with run_directory(str(tmp_path)) as first, run_directory(str(tmp_path)) as second:
+        assert set(tmp_path.iterdir()) == {first, second}
+
+
+def test_a_directory_that_only_has_a_similar_name_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "gateway-other"
+    other.mkdir()
+    (tmp_path / "gateway-link").symlink_to(other)
+    (tmp_path / "gateway-file").touch()
+
+    with run_directory(str(tmp_path)):
+        pass
+
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_names_of_any_length_give_paths_of_one_length(tmp_path: Path) -> None:

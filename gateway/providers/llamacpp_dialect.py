@@ -1,0 +1,161 @@
+"""Where llama.cpp's server departs from the OpenAI wire, and how it is brought back.
+
+Seen with xllamacpp 2026.10.11549: fields it ignores in silence, chunks out of order with several choices, a usage for
+each of them, a `created` that moves with the clock, an empty first event, logprobs of completions in the form of chats.
+Local models give some hundred events a second, so here every event may be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gateway.errors import InvalidRequest
+from gateway.providers.base import Exchange
+from gateway.wire import DONE_EVENT, SseScanner, data_of, encode_event, parse_event, read_usage
+
+Payload = dict[str, Any]
+
+DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's own default, where llama.cpp would go on to the end of the window
+IGNORED = {"completions": ("echo", "suffix"), "chat/completions": (), "embeddings": ()}
+
+
+def refuse_unsupported(exchange: Exchange, *, is_embedding: bool) -> None:
+    """Raise InvalidRequest for what this model cannot do or would ignore."""
+    if is_embedding != (exchange.endpoint == "embeddings"):
+        able = "embeddings" if is_embedding else "chat and completions"
+        raise InvalidRequest(
+            f"The model '{exchange.model}' serves {able}, not /v1/{exchange.endpoint}.",
+            param="model",
+            code="unsupported_model",
+        )
+    for name in IGNORED[exchange.endpoint]:
+        if exchange.body.get(name):
+            raise _unsupported(name)
+    if (exchange.body.get("best_of") or 1) > 1:
+        raise _unsupported("best_of")
+
+
+def refuse_images(message: str) -> None:
+    """Raise InvalidRequest if an upstream failure is about a kind of input that the model does not take."""
+    for kind in ("image", "audio"):
+        if f"{kind} input is not supported" in message:
+            raise InvalidRequest(
+                f"This local model does not take {kind} input.", param="messages", code="unsupported_parameter"
+            )
+
+
+def check_dimensions(asked: int, reply: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest when the vectors do not have the size that was asked for; llama.cpp does not shorten them."""
+    vector = reply["data"][0]["embedding"]
+    size = len(vector) * 3 // 16 if isinstance(vector, str) else len(vector)  # base64 of float32, padding aside
+    if size != asked:
+        raise InvalidRequest(
+            f"This model does not support specifying dimensions: its vectors have {size}.", param="dimensions"
+        )
+
+
+def tidy_completion(reply: Payload) -> Payload:
+    """Return a legacy completion whose logprobs have the legacy form."""
+    for choice in reply.get("choices", ()):
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+            choice["logprobs"] = _legacy_logprobs(logprobs["content"])
+    return reply
+
+
+def _legacy_logprobs(tokens: Sequence[Mapping[str, Any]]) -> Payload:
+    texts = [token["token"] for token in tokens]
+    return {
+        "tokens": texts,
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in token["top_logprobs"]} for token in tokens],
+        "text_offset": [len("".join(texts[:place])) for place in range(len(texts))],
+    }
+
+
+def _unsupported(name: str) -> InvalidRequest:
+    return InvalidRequest(f"'{name}' is not supported by local models.", param=name, code="unsupported_parameter")
+
+
+class LlamaCppScanner(SseScanner):
+    """Gives one role chunk for each choice first and in order, and one usage chunk last."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__(keep_usage=exchange.wants_usage)
+        self._choices = exchange.body.get("n") or 1
+        prompt = exchange.body.get("prompt")
+        self._shares_prompt = not isinstance(prompt, list) or isinstance(prompt[0], int)
+        self._created: Any = None
+        self._usages: list[Payload] = []
+        self._last: Payload = {}
+
+    def inspect(self, block: bytes) -> bytes:
+        kept: list[bytes] = []
+        for event in block.split(b"\n\n"):
+            kept.extend(self._tidy(data_of(event)))
+            if self.done or self.broken or self.error is not None:
+                break
+        whole = b"".join(kept)
+        self.recall(whole)
+        return whole
+
+    def _tidy(self, data: bytes) -> Iterator[bytes]:
+        if data in (b"", b"null"):  # completions of several prompts begin with an event that says null
+            return
+        if data == b"[DONE]":
+            yield from self._finish()
+            return
+        payload = parse_event(data)
+        if payload is None:
+            self.broken = self.started = True
+        elif payload.get("error"):
+            self.error, self.started = payload["error"], True
+        else:
+            yield from self._tidy_chunk(payload)
+
+    def _tidy_chunk(self, payload: Payload) -> Iterator[bytes]:
+        usage = payload.pop("usage", None)
+        if isinstance(usage, dict):
+            self._usages.append(usage)
+        if not self.started:
+            self.started = True
+            self._created = payload.get("created")
+            yield from self._roles(payload)
+        payload["created"] = self._created
+        self._last = payload
+        for choice in payload.get("choices", ()):
+            delta = choice.get("delta")
+            if isinstance(delta, dict) and delta.pop("role", None) is not None and delta.get("content") is None:
+                delta.pop("content", None)
+        if any(_says_something(choice) for choice in payload.get("choices", ())):
+            yield encode_event(tidy_completion(payload))
+
+    def _roles(self, first: Payload) -> Iterator[bytes]:
+        if first.get("object") != "chat.completion.chunk":
+            return
+        for index in range(self._choices):
+            delta = {"role": "assistant", "content": "", "refusal": None}
+            choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+            yield encode_event({**first, "choices": [choice]})
+
+    def _finish(self) -> Iterator[bytes]:
+        self.done = True
+        if self._usages:
+            total = self._add_up()
+            self.usage = read_usage(total)
+            if self.keep_usage:
+                yield encode_event({**self._last, "choices": [], "usage": total})
+        yield DONE_EVENT
+
+    def _add_up(self) -> Payload:
+        """Return one usage for all choices; llama.cpp gives each its own, and a shared prompt counts once."""
+        prompts = [usage.get("prompt_tokens", 0) for usage in self._usages]
+        prompt = prompts[0] if self._shares_prompt else sum(prompts)
+        completion = sum(usage.get("completion_tokens", 0) for usage in self._usages)
+        counted = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return {**self._usages[0], **counted}
+
+
+def _says_something(choice: Mapping[str, Any]) -> bool:
+    return bool(choice.get("delta") or choice.get("finish_reason") or "text" in choice)
