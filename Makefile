@@ -41,9 +41,8 @@ sdks: .venv-openai3/installed tests/e2e/node/node_modules/installed
 	.venv-openai3/bin/python -m pip install --quiet --requirement tests/e2e/sdk3/requirements.txt
 	@touch $@
 
-tests/e2e/node/node_modules/installed: tests/e2e/node/package.json
-	@command -v npm >/dev/null || { echo "npm is missing; on Debian and Ubuntu: apt install nodejs npm" >&2; exit 1; }
-	cd tests/e2e/node && npm install --silent --no-package-lock --no-audit --no-fund
+tests/e2e/node/node_modules/installed: tests/e2e/node/package.json .venv-openai3/installed
+	cd tests/e2e/node && PATH="$(CURDIR)/.venv-openai3/bin:$$PATH" npm install --silent --no-package-lock --no-audit --no-fund
 	@touch $@
 
 check: .venv/installed-dev

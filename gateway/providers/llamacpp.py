@@ -12,12 +12,19 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway.errors import LocalModelUnavailable, UpstreamModelMissing, UpstreamOverloaded, UpstreamUnavailable
+from gateway.errors import (
+    LocalModelUnavailable,
+    UpstreamModelMissing,
+    UpstreamOverloaded,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.llamacpp_dialect import (
     DEFAULT_COMPLETION_TOKENS,
     LlamaCppScanner,
     check_dimensions,
+    explain_tokens,
     refuse_images,
     refuse_unsupported,
     tidy_completion,
@@ -66,6 +73,9 @@ class LlamaCpp:
             exchange.body = {**exchange.body, "max_tokens": DEFAULT_COMPLETION_TOKENS}
         try:
             reply = await self._lanes[exchange.model].send(exchange)
+        except UpstreamRejected as error:
+            explain_tokens(exchange, error)
+            raise
         except (UpstreamUnavailable, UpstreamOverloaded) as error:
             if error.upstream_status is not None and error.upstream_status != 503:
                 refuse_images(error.message)

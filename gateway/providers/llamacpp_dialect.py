@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, UpstreamRejected
 from gateway.providers.base import Exchange
 from gateway.wire import DONE_EVENT, SseScanner, data_of, encode_event, parse_event, read_usage
 
@@ -43,6 +43,18 @@ def refuse_images(message: str) -> None:
             raise InvalidRequest(
                 f"This local model does not take {kind} input.", param="messages", code="unsupported_parameter"
             )
+
+
+def explain_tokens(exchange: Exchange, error: UpstreamRejected) -> None:
+    """Raise InvalidRequest if the token ids of the request are not this model's; LangChain sends OpenAI's by default."""
+    if "invalid tokens" in error.message:
+        param = "input" if exchange.endpoint == "embeddings" else "prompt"
+        raise InvalidRequest(
+            f"The token ids in '{param}' are not in the vocabulary of '{exchange.model}'. Send text instead; with "
+            "LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False.",
+            param=param,
+            code="invalid_tokens",
+        ) from error
 
 
 def check_dimensions(asked: int, reply: Mapping[str, Any]) -> None:

