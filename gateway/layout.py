@@ -7,6 +7,7 @@ has to load, so `processes.py` does it while the first worker's interpreter star
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def plan_models(config: Config, run_dir: Path) -> Iterator[ModelPlan]:
                     file=file,
                     remedy=f"check providers.{provider}.models.{model}.path."
                     if wanted.path
-                    else f"fetch it with: gateway models add {model}",
+                    else f"fetch it with: gateway models add {model}{_data_option(config.server.data_dir)}",
                     status=model_status(run_dir, provider, model),
                 )
 
@@ -78,6 +79,11 @@ def _arguments(model: str, wanted: LocalModelSettings, file: Path, socket: Path,
             yield os.fspath(value) if isinstance(value, Path) else str(value)
     if wanted.embedding:
         yield "--embedding"
+
+
+def _data_option(data_dir: Path) -> str:
+    """Return what the command needs to know of a data directory that is not the usual one."""
+    return "" if data_dir == Path("data").absolute() else f" --data-dir {shlex.quote(str(data_dir))}"
 
 
 def packaged_file(data_dir: Path, model: str) -> Path:

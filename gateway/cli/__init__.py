@@ -33,7 +33,19 @@ def main(
     """One local, OpenAI-compatible endpoint for every model."""
 
 
+# These draw tables and progress bars, whose library takes as long to import as the rest of the command.
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def models(context: typer.Context) -> None:
+    """Fetch, list and remove models that run on this machine."""
+    from gateway.cli.models import app as models_app
+
+    models_app(context.args, prog_name="gateway models")
+
+
 app.command("serve")(serve)
 app.command("check")(check)
+app.command("models", add_help_option=False, context_settings=_PASSED_ON)(models)
 
 __all__ = ["app"]

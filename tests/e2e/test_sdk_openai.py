@@ -332,7 +332,7 @@ def test_a_request_over_the_window_is_refused_in_openais_words(client: openai.Op
         client.chat.completions.create(model=MODEL, messages=messages)
 
     assert caught.value.code == "context_length_exceeded"
-    assert caught.value.param == "messages"
+    assert caught.value.type == "invalid_request_error"
     assert caught.value.message.partition("This model's maximum context length is ")[2].split()[0].isdigit()
 
 

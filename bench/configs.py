@@ -1,0 +1,73 @@
+"""The configurations and command lines of what is measured, as text. Nothing here is started."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from bench.canned import API_KEY, TRICKLE
+
+GATEWAY_COMMAND = "{bin}/gateway serve --config {config} --port {port}"
+RAW_COMMAND = "{python} -m bench.raw --upstream {upstream} --port {port}"
+UPSTREAM_COMMAND = "{python} -m bench.upstream --port {port}"
+NGINX_COMMAND = "nginx -p {directory} -c {nginx} -e {directory}/nginx-error.log"
+
+# Limits so wide that none is ever reached: they are on, so that their cost is in the figures.
+_KEY = (
+    f'{{name: bench, key: "{API_KEY}", role: user, models: ["*"], requests_per_minute: 1000000000, '
+    "tokens_per_minute: 1000000000000, concurrent_requests: 1000000, usd_per_day: 1000000}"
+)
+
+
+def gateway_config(upstream: str, data_dir: Path, workers: int = 1) -> str:
+    """Return a gateway.yaml with one hosted provider at `upstream`, a key, and every feature on."""
+    aliases = {"small": "canned", TRICKLE: f"canned-{TRICKLE}", "embedding": "canned"}
+    models = "".join(
+        f"  {alias}: {{deployments: [{{provider: bench, model: {model}}}]}}\n" for alias, model in aliases.items()
+    )
+    return (
+        f'server: {{host: 127.0.0.1, workers: {workers}, data_dir: "{data_dir}"}}\n'
+        f"auth:\n  keys:\n    - {_KEY}\n"
+        f'providers:\n  bench: {{kind: openai, base_url: "{upstream}", api_key: x}}\n'
+        f"models:\n{models}"
+    )
+
+
+def nginx_config(upstream_port: int, port: int) -> str:
+    """Return an nginx.conf of one process that passes everything on over kept connections."""
+    return f"""daemon off;
+master_process off;
+worker_processes 1;
+pid nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  keepalive_requests 1000000000;
+  upstream canned {{ server 127.0.0.1:{upstream_port}; keepalive 64; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location = /healthz {{ return 200; }}
+    location / {{
+      proxy_pass http://canned;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+    }}
+  }}
+}}
+"""
+
+
+def command(template: str, **places: object) -> list[str]:
+    """Return the argument list of a command with its {places} filled in; {python} and {bin} are this interpreter's.
+
+    Raises KeyError for a place that has no value.
+    """
+    known = {"python": sys.executable, "bin": Path(sys.executable).parent, **places}
+    return [word.format(**known) for word in shlex.split(template)]

@@ -1,0 +1,82 @@
+"""Where the time goes: py-spy samples raw and gateway under the same load, scaled to processor µs per request."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bench.accounting import busiest, snapshot, spent
+from bench.canned import Request
+from bench.load import drive
+from bench.systems import BenchError, System
+
+SECONDS = 8
+RATE = 400
+BATCH = 500
+
+
+def by_function(samples: Iterable[str]) -> tuple[Counter[str], int]:
+    """Return how often each function stood in a sample, and how many samples there were.
+
+    A line is `frame;frame;frame count`, a frame `function (file:line)`; lines of one function count together.
+    """
+    found: Counter[str] = Counter()
+    total = 0
+    for line in samples:
+        stack, _, count = line.rpartition(" ")
+        times = int(count)
+        total += times
+        for function in {frame.rsplit(":", 1)[0] for frame in stack.split(";")}:
+            found[function] += times
+    return found, total
+
+
+def scale(samples: Iterable[str], microseconds: float) -> dict[str, float]:
+    """Return the processor µs per request that were spent below each function."""
+    found, total = by_function(samples)
+    return {function: count / total * microseconds for function, count in found.items()} if total else {}
+
+
+def lines(raw: Mapping[str, float], gateway: Mapping[str, float], most: int = 60) -> list[str]:
+    """Return the functions under which the gateway spends most, beside raw, in µs per request."""
+    names = sorted(gateway, key=lambda name: gateway[name], reverse=True)[:most]
+    rows = [(raw.get(name, 0.0), gateway[name], name) for name in names]
+    head = f"{'raw':>8} {'gateway':>8} {'more':>8}  function"
+    return [head, *(f"{base:8.1f} {own:8.1f} {own - base:+8.1f}  {name}" for base, own, name in rows)]
+
+
+async def sample(system: System, request: Request, file: Path) -> dict[str, float]:
+    """Load `system` while py-spy watches its busiest process, and return the µs per request by function."""
+    sampler = shutil.which("py-spy")
+    if sampler is None:
+        raise BenchError("--profile needs py-spy: .venv/bin/pip install py-spy, and its directory on PATH")
+    await drive(system.port, request, BATCH)
+    worker = busiest(snapshot(system.pid), 1)[0]
+    watching = await asyncio.create_subprocess_exec(
+        *[sampler, "record", "--pid", str(worker), "--duration", str(SECONDS), "--rate", str(RATE)],
+        *["--format", "raw", "--output", str(file)],
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    before, answered, until = snapshot(system.pid), 0, time.monotonic() + SECONDS + 1
+    while time.monotonic() < until:
+        answered += (await drive(system.port, request, BATCH)).answered
+    seconds = spent(before, snapshot(system.pid))
+    if await watching.wait() != 0 or not answered:
+        raise BenchError(f"py-spy could not watch {system.name}; it may need root")
+    return scale(file.read_text().splitlines(), seconds / answered * 1e6)
+
+
+async def compare(raw: System, gateway: System, requests: Sequence[Request], directory: Path) -> list[str]:
+    """Return the comparison of each kind of request as text; the raw samples stay in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text: list[str] = []
+    for request in requests:
+        base = await sample(raw, request, directory / f"raw-{request.name}.txt")
+        own = await sample(gateway, request, directory / f"gateway-{request.name}.txt")
+        text += ["", request.name, *lines(base, own)]
+    return text

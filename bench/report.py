@@ -1,0 +1,137 @@
+"""From figures to one table, one JSON document and one verdict. It measures nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.ratios import Spread, microseconds, ratios, spread
+
+# What the gateway may cost; the figures' origin is bench/design.md.
+RATIO_BOUNDS = {"chat": 1.35, "stream": 1.4, "trickled": 1.25}
+START_BOUND_SECONDS = 1.0
+MEMORY_BOUND_MEGABYTES = 90.0
+TWO_WORKERS_BOUND = 1.8
+
+TITLES = {
+    "chat": "chat",
+    "stream": "stream, 100 chunks together",
+    "trickled": "stream, chunk by chunk",
+    "embedding": "embedding, 1,536 floats",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `bound` is the most (or least) that `bounded` may be, None without one."""
+
+    measure: str
+    unit: str
+    raw: float | None
+    value: float | None
+    ratio: Spread | None = None
+    bound: float | None = None
+    bounded: Literal["ratio", "value"] = "ratio"
+    is_floor: bool = False
+    note: str = ""
+
+    @property
+    def is_within(self) -> bool | None:
+        """Tell whether the bound holds; None when there is none or nothing was measured."""
+        figure = self.value if self.bounded == "value" else None if self.ratio is None else self.ratio.median
+        if self.bound is None or figure is None:
+            return None
+        return figure >= self.bound if self.is_floor else figure <= self.bound
+
+
+def cpu_row(kind: str, seconds: dict[str, list[float]], name: str = "gateway", *, bound: float | None = None) -> Row:
+    """Return the row of one comparison, in processor microseconds per request."""
+    medians = microseconds(seconds)
+    return Row(
+        TITLES.get(kind, kind),
+        "cpu µs",
+        medians["raw"].median,
+        medians[name].median,
+        spread(ratios(seconds[name], seconds["raw"])),
+        bound,
+    )
+
+
+def is_within(rows: Sequence[Row]) -> bool:
+    """Tell whether no row exceeds its bound."""
+    return all(row.is_within is not False for row in rows)
+
+
+def table(rows: Sequence[Row], *, title: str, column: str = "gateway") -> Table:
+    """Return the rows as a table; × raw is followed by the middle half of its rounds."""
+    found = Table(title=title, title_justify="left")
+    for heading in ("measure", "unit"):
+        found.add_column(heading)
+    for heading in ("raw", column, "× raw (middle half)", "bound", "ok"):
+        found.add_column(heading, justify="right")
+    found.add_column("")
+    for row in rows:
+        ok = {True: "[green]yes[/]", False: "[bold red]NO[/]", None: ""}[row.is_within]
+        cells = [_number(row.raw), _number(row.value), _ratio(row.ratio), _bound(row), ok]
+        found.add_row(row.measure, row.unit, *cells, row.note)
+    return found
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _ratio(found: Spread | None) -> str:
+    return "" if found is None else f"{found.median:.2f} ({found.low:.2f}–{found.high:.2f})"
+
+
+def _bound(row: Row) -> str:
+    if row.bound is None:
+        return ""
+    return f"{'≥' if row.is_floor else '≤'} {row.bound:g}"
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    packages = {}
+    for name in ("aiohttp", "uvloop", "orjson"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "missing"
+    return {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        **packages,
+    }
+
+
+def document(rows: Sequence[Row], rounds: dict[str, dict[str, list[float]]], seconds: float) -> dict[str, Any]:
+    """Return everything that was measured, ready for JSON."""
+    return {
+        "machine": machine(),
+        "arguments": sys.argv[1:],
+        "seconds": round(seconds, 1),
+        "is_within": is_within(rows),
+        "rows": [{**asdict(row), "is_within": row.is_within} for row in rows],
+        "cpu_seconds_per_request": rounds,
+    }
+
+
+def show(tables: Sequence[Table], remarks: Sequence[str], console: Console) -> None:
+    """Print the tables and what must be said of them."""
+    for found in tables:
+        console.print(found)
+    for remark in remarks:
+        console.print(remark, highlight=False)

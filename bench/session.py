@@ -1,0 +1,183 @@
+"""One run of the harness: in which order things are measured, and what rows come of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import measures, profiling, report, wrk
+from bench.accounting import MEGABYTE
+from bench.canned import CHAT, REQUESTS, Request
+from bench.load import drive
+from bench.loop import run
+from bench.measures import Rounds
+from bench.ratios import ratios, spread
+from bench.report import Row
+from bench.stage import CORES_FOR_TWO_WORKERS, Cores, Stage
+from bench.systems import System
+
+NGINX_ROWS = ("chat", "stream", "embedding")
+
+
+@dataclass(slots=True)
+class Found:
+    """What a run has found so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    nginx: list[Row] = field(default_factory=list)
+    rounds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+class Session:
+    """Measures what was asked for on a stage; `say` is told what is going on."""
+
+    def __init__(self, stage: Stage, options: argparse.Namespace, say: Callable[[str], None]) -> None:
+        effort = measures.QUICK if options.quick else measures.FULL
+        self._stage = stage
+        self._say = say
+        self._only: list[str] = options.only
+        self._soak: int = options.soak
+        self._effort = dataclasses.replace(effort, rounds=options.rounds or effort.rounds)
+        self._drive = wrk.drive if options.load == "wrk" else drive
+        self.found = Found()
+
+    def measure(self) -> Found:
+        """Measure; raises BenchError when something does not start or answers wrongly."""
+        requests = [request for request in REQUESTS if self._wants(request.name)]
+        with self._stage.set() as cores:
+            if requests or self._soak:
+                self._one_worker(requests, cores)
+            if self._wants("workers"):
+                self._two_workers(cores)
+        if self._wants("workers"):
+            self._scaling()
+        if self._wants("start"):
+            self._starts()
+        return self.found
+
+    def profile(self, directory: Path) -> list[str]:
+        """Return raw and gateway compared function by function."""
+        requests = [request for request in REQUESTS if self._wants(request.name)]
+        with self._stage.set() as cores, ExitStack() as stack:
+            programs = (self._stage.raw(), self._stage.gateway())
+            raw, gateway = (stack.enter_context(self._stage.running(program, cores.measured)) for program in programs)
+            return run(profiling.compare(raw, gateway, requests, directory))
+
+    def _wants(self, name: str) -> bool:
+        return not self._only or name in self._only
+
+    def _one_worker(self, requests: list[Request], cores: Cores) -> None:
+        with ExitStack() as stack:
+            programs = [self._stage.raw(), self._stage.gateway()]
+            raw, gateway = (stack.enter_context(self._stage.running(program, cores.measured)) for program in programs)
+            nginx = self._stage.nginx()
+            limit = stack.enter_context(self._stage.running(nginx, cores.measured)) if nginx else None
+            for request in requests:
+                self._say(f"{request.name}: {self._effort.rounds} rounds of {self._effort.requests[request.name]}")
+                systems = [raw, gateway, *([limit] if limit and request.name in NGINX_ROWS else [])]
+                found = run(measures.compare(systems, request, self._effort, self._drive))
+                self._add(request.name, found)
+            self._memory(raw, gateway)
+            if self._soak:
+                self._watch(gateway)
+
+    def _add(self, kind: str, found: Rounds) -> None:
+        seconds = found.seconds
+        self.found.rounds[kind] = seconds
+        self.found.rows.append(report.cpu_row(kind, seconds, bound=report.RATIO_BOUNDS.get(kind)))
+        if "nginx" in seconds:
+            self.found.nginx.append(report.cpu_row(kind, seconds, "nginx"))
+
+    def _memory(self, raw: System, gateway: System) -> None:
+        own = measures.workers_memory(gateway)
+        base = max(held.resident for held in measures.workers_memory(raw))
+        largest = max(own, key=lambda held: held.resident)
+        served = gateway.served.count
+        self.found.rows.append(
+            Row(
+                f"resident per worker after {served:,} requests",
+                "MB",
+                base / MEGABYTE,
+                largest.resident / MEGABYTE,
+                bound=report.MEMORY_BOUND_MEGABYTES,
+                bounded="value",
+            )
+        )
+        self.found.remarks.append(
+            f"memory: proportional {largest.proportional / MEGABYTE:.1f} MB, unique {largest.unique / MEGABYTE:.1f} MB; "
+            f"the supervising process holds {measures.rest_memory(gateway) / MEGABYTE:.1f} MB beside it"
+        )
+
+    def _watch(self, gateway: System) -> None:
+        self._say(f"soak: {self._soak:,} more requests")
+        megabytes, slope = run(measures.soak(gateway, self._soak))
+        self.found.rows.append(
+            Row(
+                f"resident per worker after {gateway.served.count:,} requests",
+                "MB",
+                None,
+                megabytes[-1],
+                bound=report.MEMORY_BOUND_MEGABYTES,
+                bounded="value",
+            )
+        )
+        steps = " ".join(f"{value:.1f}" for value in megabytes)
+        self.found.remarks.append(f"soak: {steps} MB; slope {slope:+.2f} kB per 1,000 requests over the second half")
+
+    def _two_workers(self, cores: Cores) -> None:
+        """Measure what two workers cost per request on one core: their metrics are shared through files."""
+        with ExitStack() as stack:
+            programs = (self._stage.raw(), self._stage.gateway(workers=2))
+            systems = [stack.enter_context(self._stage.running(program, cores.measured)) for program in programs]
+            self._say("chat, two workers on one core")
+            found = run(measures.compare(systems, CHAT, self._effort, self._drive))
+        self.found.rounds["two workers"] = found.seconds
+        self.found.rows.append(report.cpu_row("chat, two workers", found.seconds))
+
+    def _scaling(self) -> None:
+        if len(self._stage.usable_cores) < CORES_FOR_TWO_WORKERS:
+            self.found.remarks.append(
+                f"two workers against one: needs {CORES_FOR_TWO_WORKERS} cores, here are {len(self._stage.usable_cores)}"
+            )
+            return
+        with self._stage.set(measured=2) as cores, ExitStack() as stack:
+            programs = (self._stage.gateway(1, "one"), self._stage.gateway(2, "two"))
+            systems = [stack.enter_context(self._stage.running(program, cores.measured)) for program in programs]
+            self._say("chat, two workers against one on two cores")
+            speed = run(measures.compare(systems, CHAT, self._effort, self._drive)).per_second
+        ratio = spread(ratios(speed["two"], speed["one"]))
+        self.found.rows.append(
+            Row(
+                "chat, two workers over one",
+                "requests/s",
+                spread(speed["one"]).median,
+                spread(speed["two"]).median,
+                ratio,
+                bound=report.TWO_WORKERS_BOUND,
+                is_floor=True,
+                note="one worker in place of raw",
+            )
+        )
+
+    def _starts(self) -> None:
+        self._say(f"start: {self._effort.starts} times each")
+        seconds = {
+            program.name: measures.start_seconds(program, self._stage.directory, self._effort.starts)
+            for program in (self._stage.raw(), self._stage.gateway())
+        }
+        self.found.rounds["start"] = seconds
+        self.found.rows.append(
+            Row(
+                "start to the first 200",
+                "s",
+                spread(seconds["raw"]).median,
+                spread(seconds["gateway"]).median,
+                bound=report.START_BOUND_SECONDS,
+                bounded="value",
+            )
+        )
