@@ -49,6 +49,7 @@ async def load(system: System, request: Request, count: int, by: Drive = drive) 
     """
     before = snapshot(system.pid)
     tally = await by(system.port, request, count)
+    system.served += tally.answered
     if tally.faults or not tally.answered:
         raise BenchError(f"{system.name}: {len(tally.faults)} faults; {tally.faults[:1]}")
     await asyncio.sleep(SETTLE_SECONDS)

@@ -97,7 +97,7 @@ class Session:
         own = measures.workers_memory(gateway)
         base = max(held.resident for held in measures.workers_memory(raw))
         largest = max(own, key=lambda held: held.resident)
-        served = gateway.served.count
+        served = gateway.served
         self.found.rows.append(
             Row(
                 f"resident per worker after {served:,} requests",
@@ -118,7 +118,7 @@ class Session:
         megabytes, slope = run(measures.soak(gateway, self._soak))
         self.found.rows.append(
             Row(
-                f"resident per worker after {gateway.served.count:,} requests",
+                f"resident per worker after {gateway.served:,} requests",
                 "MB",
                 None,
                 megabytes[-1],

@@ -35,13 +35,14 @@ class Program:
     workers: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class System:
-    """A running program; `start_seconds` is from its spawn to its first 200."""
+    """A running program; `start_seconds` is from its spawn to its first 200, `served` counts what it was sent."""
 
     program: Program
     pid: int
     start_seconds: float
+    served: int = 0
 
     @property
     def name(self) -> str:

@@ -97,7 +97,7 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
         client_max_size=server.max_body_mb * 1024 * 1024,
         middlewares=[
             observe(journal, clock),
-            render_errors,
+            render_errors(drain),
             check_host(server.allowed_hosts, any_name=server.host not in LOOPBACK and not server.allowed_hosts),
         ],
     )

@@ -25,6 +25,7 @@
     │   ├── UpstreamRateLimited    429
     │   └── UpstreamRejected       4xx  relayed to the caller; the next deployment would say the same
     ├── NoDeployment               503  every deployment is resting; Retry-After = the earliest to wake
+    ├── ShuttingDown               503  the gateway ends and the grace for running answers is over
     ├── InternalError              500  a defect of ours
     └── ConfigError                     start-up and reload only; one `Mistake` per line
 
@@ -65,6 +66,15 @@ class GatewayError(Exception):
     def envelope(self) -> dict[str, Any]:
         """Return the body every error answer has."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class ShuttingDown(GatewayError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down.")
 
 
 class InternalError(GatewayError):

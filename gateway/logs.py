@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -26,8 +27,9 @@ SHORTEST_SECRET = 6  # shorter ones are placeholders such as "x" and would blot 
 def event(name: str, /, *, level: str = "info", **fields: object) -> None:
     """Write one line to standard error now; for start, stop and other rare moments."""
     line = {"time": format_time(time.time()), "level": level, "event": name, **fields}
-    sys.stderr.write(orjson.dumps(line, default=str).decode() + "\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # nobody reads any more: what happens matters more than saying it
+        sys.stderr.write(orjson.dumps(line, default=str).decode() + "\n")
+        sys.stderr.flush()
 
 
 def format_time(seconds: float) -> str:

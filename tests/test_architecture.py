@@ -38,7 +38,8 @@ FLOORS = {
     "listening": 1,
     "supervision": 1,
     "assignment": 2,
-    "children": 2,
+    "children": 3,
+    "layout": 8,
     "serving": 8,
     "processes": 9,
     "cli": 10,
@@ -61,6 +62,7 @@ TENANTS = {
     "yaml": {"config", "providers"},
 }
 # Extras are imported inside functions, so that nothing needs them until they are used.
+# `packaged/convert.py` may, because it is itself imported inside the one function that needs it.
 LAZY = {"litellm", "xllamacpp", "llama_cpp", "gguf", "numpy"}
 
 
@@ -97,7 +99,8 @@ def misdeeds(root: Path) -> list[str]:
         if length > MAX_FILE_LINES:
             found.append(f"{place}: {length} lines, more than {MAX_FILE_LINES}")
         for name, line, lazy in imports(tree):
-            found.extend(f"{place}:{line}: {fault}" for fault in _faults(root, room, name, lazy=lazy))
+            is_lazy = lazy or path.parts[-2:] == ("packaged", "convert.py")
+            found.extend(f"{place}:{line}: {fault}" for fault in _faults(root, room, name, lazy=is_lazy))
     return found
 
 

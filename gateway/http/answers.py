@@ -9,7 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.call import Call, Record
-from gateway.errors import GatewayError, MethodNotAllowed, UpstreamOverloaded
+from gateway.errors import GatewayError, MethodNotAllowed, ShuttingDown
 from gateway.http.drain import Drain
 from gateway.providers import Reply
 from gateway.wire import dump, encode_event
@@ -75,8 +75,7 @@ class Answers:
         except asyncio.CancelledError:
             if not self._drain.is_cutting:
                 raise
-            stopping = UpstreamOverloaded("The gateway is shutting down.", code="server_shutting_down")
-            await self._break_off(response, record, stopping)
+            await self._break_off(response, record, ShuttingDown())
         finally:
             record.usage = reply.usage
             record.stream_seconds = self._clock() - record.first_event

@@ -5,6 +5,7 @@ Who is calling is not decided here but at each route (`guard.py`), so that no pa
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import itertools
 import os
@@ -23,10 +24,12 @@ from gateway.errors import (
     InvalidRequest,
     MethodNotAllowed,
     RequestTooLarge,
+    ShuttingDown,
     UnknownHost,
     UnknownRoute,
 )
 from gateway.http.answers import error_response
+from gateway.http.drain import Drain
 from gateway.http.journal import Finished, Journal
 
 RECORD = "record"
@@ -59,24 +62,44 @@ def observe(journal: Journal, clock: Callable[[], float]) -> Middleware:
     return middleware
 
 
-@web.middleware
-async def render_errors(request: web.Request, handler: Step) -> web.StreamResponse:
-    """Turn every failure into OpenAI's envelope."""
+def render_errors(drain: Drain) -> Middleware:
+    """Turn every failure into OpenAI's envelope, and close connections when the process goes away."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
+        try:
+            response = await _rendered(request, handler)
+        except asyncio.CancelledError:
+            if not drain.is_cutting:
+                raise
+            response = _failed(request, ShuttingDown())
+        if drain.is_draining and not response.prepared:
+            response.force_close()
+        return response
+
+    return middleware
+
+
+async def _rendered(request: web.Request, handler: Step) -> web.StreamResponse:
     try:
         return await handler(request)
     except GatewayError as error:
-        failure = error
+        return _failed(request, error)
     except web.HTTPException as error:
-        failure = _from_aiohttp(request, error)
+        return _failed(request, _from_aiohttp(request, error))
     except ConnectionResetError:
         request[RECORD].client_gone = True
         return web.Response(status=CLIENT_GONE)  # nobody is there to read it
     except Exception:  # noqa: BLE001  the one place where a defect of ours becomes an answer
         logs.event("defect", level="error", request_id=request[RECORD].request_id, trace=traceback.format_exc())
-        failure = InternalError("The gateway failed to answer this request; the log has the details.")
+        message = "The gateway failed to answer this request; the log has the details."
+        return _failed(request, InternalError(message))
+
+
+def _failed(request: web.Request, error: GatewayError) -> web.Response:
     record = request[RECORD]
-    record.error = failure.code or failure.type
-    return error_response(failure, record)
+    record.error = error.code or error.type
+    return error_response(error, record)
 
 
 def check_host(names: Iterable[str], *, any_name: bool) -> Middleware:

