@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = ", ".join(f"{name} {value}" for name, value in report.machine().items())
     report.show(tables, [*found.remarks, f"{machine}; {seconds:.0f} s"], console)
     if asked.json is not None:
-        asked.json.write_text(json.dumps(report.document(found.rows, found.rounds, seconds), indent=1) + "\n")
+        asked.json.write_text(json.dumps(report.document(found.rows, found.turns, seconds), indent=1) + "\n")
     return 1 if asked.strict and not report.is_within(found.rows) else 0
 
 

@@ -53,14 +53,20 @@ def snapshot(pid: int) -> dict[int, float]:
     return seconds
 
 
-def spent(before: Mapping[int, float], after: Mapping[int, float]) -> float:
-    """Return the seconds spent between two snapshots; what was started in between counts from its start."""
-    return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
-
-
 def busiest(seconds: Mapping[int, float], count: int) -> list[int]:
     """Return the `count` processes that used most: the workers of a tree, after a load."""
     return sorted(seconds, key=lambda pid: seconds[pid], reverse=True)[:count]
+
+
+class Meter:
+    """Reads the processor seconds of a tree whose processes stay the same: cheaply, so that it can be done often."""
+
+    def __init__(self, pid: int) -> None:
+        self._pids = tree(pid)
+
+    def read(self) -> float:
+        """Return the seconds of all processes together; raises OSError or NoSuchProcess when one has ended."""
+        return sum(map(cpu_seconds, self._pids))
 
 
 @dataclass(frozen=True, slots=True)

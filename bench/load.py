@@ -7,7 +7,6 @@ so is a connection that breaks. Nothing here measures the system under load: tha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,6 +15,7 @@ from bench.canned import Request
 
 CONNECTIONS = 32
 LOOPBACK = "127.0.0.1"
+DEADLINE_SECONDS = 60.0  # of one call of send
 MOST_FAULTS = 20  # after so many the rest would only say the same
 
 _HEAD_END = b"\r\n\r\n"
@@ -89,73 +89,90 @@ def find_fault(request: Request, answer: bytes, body: bytes) -> str:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, request: Request, encoded: bytes, tally: Tally, over: asyncio.Event) -> None:
-        self._request = request
-        self._encoded = encoded
-        self._tally = tally
-        self._over = over
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
         self._buffer = b""
         self._is_waiting = False
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
-        self._next(self._transport)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
 
     def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
         self._buffer = self._buffer + data if self._buffer else data
         body = content(self._buffer)
         if body is None:
             return
         answer, self._buffer, self._is_waiting = self._buffer, b"", False
-        fault = find_fault(self._request, answer, body)
+        self._crew.note(find_fault(self._crew.request, answer, body))
+        self.next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.transport = None
+        if self._is_waiting:
+            self._is_waiting = False
+            self._crew.note(f"{self._crew.request.name}: connection lost after {self._buffer[-100:]!r}")
+
+    def next(self) -> None:
+        """Send the next request if there is one to send."""
+        if self.transport is not None and self._crew.take():
+            self._is_waiting = True
+            self.transport.write(self._crew.encoded)
+
+
+class Crew:
+    """Connections to one port that send one kind of request; open as long as the `async with`."""
+
+    def __init__(self, port: int, request: Request, connections: int = CONNECTIONS) -> None:
+        self.request = request
+        self.encoded = request.encode(port)
+        self._port = port
+        self._size = connections
+        self._connections: list[_Connection] = []
+        self._tally = Tally(0)
+        self._over = asyncio.Event()
+
+    async def __aenter__(self) -> Crew:
+        loop = asyncio.get_running_loop()
+        for _ in range(self._size):
+            _, connection = await loop.create_connection(lambda: _Connection(self), LOOPBACK, self._port)
+            self._connections.append(connection)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for connection in self._connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)
+
+    async def send(self, count: int, deadline_seconds: float = DEADLINE_SECONDS) -> Tally:
+        """Send `count` requests, as many at a time as there are connections; ends at the deadline at the latest."""
+        self._tally = tally = Tally(count)
+        self._over.clear()
+        began = time.perf_counter()
+        for connection in self._connections:
+            connection.next()
+        try:
+            await asyncio.wait_for(self._over.wait(), deadline_seconds)
+        except TimeoutError:
+            tally.faults.append(
+                f"{self.request.name}: {tally.answered} of {count} answered in {deadline_seconds:.0f} s"
+            )
+        tally.seconds = time.perf_counter() - began
+        return tally
+
+    def take(self) -> bool:
+        """Tell whether one more request is to be sent, and count it."""
+        if self._tally.sent >= self._tally.wanted or len(self._tally.faults) >= MOST_FAULTS:
+            return False
+        self._tally.sent += 1
+        return True
+
+    def note(self, fault: str) -> None:
+        """Count one answer, or its fault."""
         if fault:
             self._tally.faults.append(fault)
         else:
             self._tally.answered += 1
-        self._next(self._transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._is_waiting and not self._over.is_set():
-            self._tally.faults.append(f"{self._request.name}: connection lost after {self._buffer[-100:]!r}")
-            self._next(None)
-
-    def _next(self, transport: asyncio.Transport | None) -> None:
-        if self._tally.is_over:
+        if self._tally.is_over or not any(connection.transport for connection in self._connections):
             self._over.set()
-        if transport is None or transport.is_closing():
-            return
-        if self._tally.sent >= self._tally.wanted or self._over.is_set():
-            transport.close()
-            return
-        self._tally.sent += 1
-        self._is_waiting = True
-        transport.write(self._encoded)
-
-
-async def drive(
-    port: int, request: Request, count: int, *, connections: int = CONNECTIONS, deadline_seconds: float = 60.0
-) -> Tally:
-    """Send `count` requests to 127.0.0.1:`port` and return what came of them; ends at the deadline at the latest."""
-    loop = asyncio.get_running_loop()
-    tally = Tally(count)
-    over = asyncio.Event()
-    encoded = request.encode(port)
-    transports = []
-    began = time.perf_counter()
-    for _ in range(min(connections, count)):
-        transport, _protocol = await loop.create_connection(
-            lambda: _Connection(request, encoded, tally, over), LOOPBACK, port
-        )
-        transports.append(transport)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(over.wait(), deadline_seconds)
-    tally.seconds = time.perf_counter() - began
-    if not over.is_set():
-        over.set()
-        tally.faults.append(f"{request.name}: {tally.answered} of {count} answered within {deadline_seconds:.0f} s")
-    for transport in transports:
-        transport.abort()
-    await asyncio.sleep(0)
-    return tally

@@ -15,13 +15,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m bench",
         description="Measure what the gateway costs beside a plain aiohttp proxy, on this machine, on loopback only.",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a first look in half a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer turns: a first look in half a minute")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a bound is exceeded")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured to FILE")
     parser.add_argument(
         "--only", action="append", choices=["chat", "stream", "trickled", "embedding", "workers", "start"], default=[]
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each comparison")
+    parser.add_argument("--turns", type=int, metavar="N", help="turns of each comparison, instead of the usual ones")
     parser.add_argument(
         "--soak",
         type=int,

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench.accounting import busiest, snapshot, spent
+from bench.accounting import Meter, busiest, snapshot
 from bench.canned import Request
-from bench.load import drive
+from bench.load import Crew
 from bench.systems import BenchError, System
 
 SECONDS = 8
@@ -54,7 +54,12 @@ async def sample(system: System, request: Request, file: Path) -> dict[str, floa
     sampler = shutil.which("py-spy")
     if sampler is None:
         raise BenchError("--profile needs py-spy: .venv/bin/pip install py-spy, and its directory on PATH")
-    await drive(system.port, request, BATCH)
+    async with Crew(system.port, request) as crew:
+        return await _watch(system, crew, sampler, file)
+
+
+async def _watch(system: System, crew: Crew, sampler: str, file: Path) -> dict[str, float]:
+    await crew.send(BATCH)
     worker = busiest(snapshot(system.pid), 1)[0]
     watching = await asyncio.create_subprocess_exec(
         *[sampler, "record", "--pid", str(worker), "--duration", str(SECONDS), "--rate", str(RATE)],
@@ -62,10 +67,11 @@ async def sample(system: System, request: Request, file: Path) -> dict[str, floa
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    before, answered, until = snapshot(system.pid), 0, time.monotonic() + SECONDS + 1
+    meter, answered, until = Meter(system.pid), 0, time.monotonic() + SECONDS + 1
+    before = meter.read()
     while time.monotonic() < until:
-        answered += (await drive(system.port, request, BATCH)).answered
-    seconds = spent(before, snapshot(system.pid))
+        answered += (await crew.send(BATCH)).answered
+    seconds = meter.read() - before
     if await watching.wait() != 0 or not answered:
         raise BenchError(f"py-spy could not watch {system.name}; it may need root")
     return scale(file.read_text().splitlines(), seconds / answered * 1e6)

@@ -1,19 +1,23 @@
-"""From rounds to ratios: pure arithmetic.
+"""From turns to ratios: pure arithmetic.
 
-The machine is noisy, and its noise lasts longer than a round. So each round measures every system once, one right
-after the other, and the ratio is taken within the round; the median over the rounds is the figure.
+The machine is noisy, and its noise comes in bursts longer than a slice of some ten milliseconds. So the systems take
+turns, the ratio is taken within each turn, and the median over many turns is the figure.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A median and the middle half of what it was taken from."""
+    """A median and the interval in which the true one lies with 95 %."""
 
     median: float
     low: float
@@ -21,23 +25,28 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return median and quartiles; raises ValueError for no values."""
+    """Return the median with its interval by order statistics, which asks nothing of the noise's shape.
+
+    Raises ValueError for no values. With fewer than six the interval is all there is, and less sure.
+    """
     if not values:
-        raise ValueError("no rounds were measured")
-    if len(values) == 1:
-        return Spread(values[0], values[0], values[0])
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high)
+        raise ValueError("nothing was measured")
+    ordered = sorted(values)
+    count = len(ordered)
+    reach = 0.98 * math.sqrt(count)  # 1.96 standard deviations of a binomial with p = 1/2
+    low = max(0, math.floor(count / 2 - reach))
+    high = min(count - 1, math.ceil(count / 2 + reach))
+    return Spread(statistics.median(ordered), ordered[low], ordered[high])
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Return value over base, round by round; raises ValueError when the rounds do not match."""
+    """Return value over base, turn by turn; raises ValueError when the turns do not match."""
     return [value / other for value, other in zip(values, base, strict=True)]
 
 
-def turn(names: Sequence[str], number: int) -> list[str]:
-    """Return the order of round `number`: every other one backwards, so that nobody always goes first."""
-    return list(names) if number % 2 == 0 else list(reversed(names))
+def turn(ones: Sequence[T], number: int) -> list[T]:
+    """Return the order of turn `number`: every other one backwards, so that nobody always goes first."""
+    return list(ones) if number % 2 == 0 else list(reversed(ones))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -45,8 +54,3 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     if len({x for x, _ in points}) < 2:
         return 0.0
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
-
-
-def microseconds(rounds: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
-    """Return each system's processor seconds per request as microseconds."""
-    return {name: spread([value * 1e6 for value in values]) for name, values in rounds.items()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from bench.ratios import Spread, microseconds, ratios, spread
+from bench.ratios import Spread, ratios, spread
 
 # What the gateway may cost; the figures' origin is bench/design.md.
 RATIO_BOUNDS = {"chat": 1.35, "stream": 1.4, "trickled": 1.25}
@@ -52,14 +53,15 @@ class Row:
         return figure >= self.bound if self.is_floor else figure <= self.bound
 
 
-def cpu_row(kind: str, seconds: dict[str, list[float]], name: str = "gateway", *, bound: float | None = None) -> Row:
+def cpu_row(
+    kind: str, seconds: Mapping[str, Sequence[float]], name: str = "gateway", bound: float | None = None
+) -> Row:
     """Return the row of one comparison, in processor microseconds per request."""
-    medians = microseconds(seconds)
     return Row(
         TITLES.get(kind, kind),
         "cpu µs",
-        medians["raw"].median,
-        medians[name].median,
+        statistics.median(seconds["raw"]) * 1e6,
+        statistics.median(seconds[name]) * 1e6,
         spread(ratios(seconds[name], seconds["raw"])),
         bound,
     )
@@ -71,11 +73,11 @@ def is_within(rows: Sequence[Row]) -> bool:
 
 
 def table(rows: Sequence[Row], *, title: str, column: str = "gateway") -> Table:
-    """Return the rows as a table; × raw is followed by the middle half of its rounds."""
+    """Return the rows as a table; × raw is followed by its 95 % interval."""
     found = Table(title=title, title_justify="left")
     for heading in ("measure", "unit"):
         found.add_column(heading)
-    for heading in ("raw", column, "× raw (middle half)", "bound", "ok"):
+    for heading in ("raw", column, "× raw (95 %)", "bound", "ok"):
         found.add_column(heading, justify="right")
     found.add_column("")
     for row in rows:
@@ -117,7 +119,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def document(rows: Sequence[Row], rounds: dict[str, dict[str, list[float]]], seconds: float) -> dict[str, Any]:
+def document(rows: Sequence[Row], turns: Mapping[str, Mapping[str, Sequence[float]]], seconds: float) -> dict[str, Any]:
     """Return everything that was measured, ready for JSON."""
     return {
         "machine": machine(),
@@ -125,7 +127,7 @@ def document(rows: Sequence[Row], rounds: dict[str, dict[str, list[float]]], sec
         "seconds": round(seconds, 1),
         "is_within": is_within(rows),
         "rows": [{**asdict(row), "is_within": row.is_within} for row in rows],
-        "cpu_seconds_per_request": rounds,
+        "turns": turns,
     }
 
 

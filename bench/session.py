@@ -9,16 +9,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import measures, profiling, report, wrk
+from bench import measures, profiling, report
 from bench.accounting import MEGABYTE
 from bench.canned import CHAT, REQUESTS, Request
-from bench.load import drive
+from bench.load import Crew
 from bench.loop import run
-from bench.measures import Rounds
+from bench.measures import Series
 from bench.ratios import ratios, spread
 from bench.report import Row
 from bench.stage import CORES_FOR_TWO_WORKERS, Cores, Stage
 from bench.systems import System
+from bench.wrk import Wrk
 
 NGINX_ROWS = ("chat", "stream", "embedding")
 
@@ -29,7 +30,7 @@ class Found:
 
     rows: list[Row] = field(default_factory=list)
     nginx: list[Row] = field(default_factory=list)
-    rounds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    turns: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -42,8 +43,10 @@ class Session:
         self._say = say
         self._only: list[str] = options.only
         self._soak: int = options.soak
-        self._effort = dataclasses.replace(effort, rounds=options.rounds or effort.rounds)
-        self._drive = wrk.drive if options.load == "wrk" else drive
+        if options.turns:
+            effort = dataclasses.replace(effort, turns=dict.fromkeys(effort.turns, options.turns))
+        self._effort = effort
+        self._by: measures.Open = Wrk if options.load == "wrk" else Crew
         self.found = Found()
 
     def measure(self) -> Found:
@@ -78,17 +81,17 @@ class Session:
             nginx = self._stage.nginx()
             limit = stack.enter_context(self._stage.running(nginx, cores.measured)) if nginx else None
             for request in requests:
-                self._say(f"{request.name}: {self._effort.rounds} rounds of {self._effort.requests[request.name]}")
+                self._say(f"{request.name}: {self._effort.turns[request.name]} turns")
                 systems = [raw, gateway, *([limit] if limit and request.name in NGINX_ROWS else [])]
-                found = run(measures.compare(systems, request, self._effort, self._drive))
+                found = run(measures.compare(systems, request, self._effort, self._by))
                 self._add(request.name, found)
             self._memory(raw, gateway)
             if self._soak:
                 self._watch(gateway)
 
-    def _add(self, kind: str, found: Rounds) -> None:
-        seconds = found.seconds
-        self.found.rounds[kind] = seconds
+    def _add(self, kind: str, found: dict[str, Series]) -> None:
+        seconds = {name: series.seconds for name, series in found.items()}
+        self.found.turns[kind] = seconds
         self.found.rows.append(report.cpu_row(kind, seconds, bound=report.RATIO_BOUNDS.get(kind)))
         if "nginx" in seconds:
             self.found.nginx.append(report.cpu_row(kind, seconds, "nginx"))
@@ -135,9 +138,8 @@ class Session:
             programs = (self._stage.raw(), self._stage.gateway(workers=2))
             systems = [stack.enter_context(self._stage.running(program, cores.measured)) for program in programs]
             self._say("chat, two workers on one core")
-            found = run(measures.compare(systems, CHAT, self._effort, self._drive))
-        self.found.rounds["two workers"] = found.seconds
-        self.found.rows.append(report.cpu_row("chat, two workers", found.seconds))
+            found = run(measures.compare(systems, CHAT, self._effort, self._by))
+        self._add("chat, two workers", found)
 
     def _scaling(self) -> None:
         if len(self._stage.usable_cores) < CORES_FOR_TWO_WORKERS:
@@ -149,15 +151,15 @@ class Session:
             programs = (self._stage.gateway(1, "one"), self._stage.gateway(2, "two"))
             systems = [stack.enter_context(self._stage.running(program, cores.measured)) for program in programs]
             self._say("chat, two workers against one on two cores")
-            speed = run(measures.compare(systems, CHAT, self._effort, self._drive)).per_second
-        ratio = spread(ratios(speed["two"], speed["one"]))
+            found = run(measures.compare(systems, CHAT, self._effort, self._by))
+        one, two = found["one"].per_second, found["two"].per_second
         self.found.rows.append(
             Row(
                 "chat, two workers over one",
                 "requests/s",
-                spread(speed["one"]).median,
-                spread(speed["two"]).median,
-                ratio,
+                spread(one).median,
+                spread(two).median,
+                spread(ratios(two, one)),
                 bound=report.TWO_WORKERS_BOUND,
                 is_floor=True,
                 note="one worker in place of raw",
@@ -170,7 +172,7 @@ class Session:
             program.name: measures.start_seconds(program, self._stage.directory, self._effort.starts)
             for program in (self._stage.raw(), self._stage.gateway())
         }
-        self.found.rounds["start"] = seconds
+        self.found.turns["start"] = seconds
         self.found.rows.append(
             Row(
                 "start to the first 200",

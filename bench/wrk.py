@@ -15,7 +15,7 @@ from bench.canned import API_KEY, Request
 from bench.load import CONNECTIONS, LOOPBACK, Tally
 from bench.systems import BenchError
 
-SECONDS = 2
+SECONDS = 1
 _DONE = """
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -45,14 +45,27 @@ def read(output: str, request: Request) -> Tally:
     raise BenchError(f"wrk said nothing of use: {output[-500:]}")
 
 
-async def drive(port: int, request: Request, count: int) -> Tally:
-    """Load 127.0.0.1:`port` for SECONDS, whatever `count` is."""
-    with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory) / "request.lua"
-        file.write_text(script(request))
-        wide = f"-t1 -c{CONNECTIONS} -d{SECONDS}s --timeout 10s -s {file} http://{LOOPBACK}:{port}{request.path}"
-        process = await asyncio.create_subprocess_exec(
-            "wrk", *wide.split(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
-        output, _ = await process.communicate()
-    return read(output.decode(), request)
+class Wrk:
+    """A loader that loads 127.0.0.1:`port` for SECONDS at a time, however many requests that are."""
+
+    def __init__(self, port: int, request: Request) -> None:
+        self._request = request
+        self._url = f"http://{LOOPBACK}:{port}{request.path}"
+
+    async def __aenter__(self) -> Wrk:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        return None
+
+    async def send(self, count: int) -> Tally:
+        """Load for SECONDS; `count` is what the own generator would send."""
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "request.lua"
+            file.write_text(script(self._request))
+            options = f"-t1 -c{CONNECTIONS} -d{SECONDS}s --timeout 10s -s {file} {self._url}"
+            process = await asyncio.create_subprocess_exec(
+                "wrk", *options.split(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            )
+            output, _ = await process.communicate()
+        return read(output.decode(), self._request)

@@ -63,6 +63,11 @@ class GatewayError(Exception):
     def http_status(self) -> int:
         return self.status
 
+    @property
+    def outcome(self) -> str:
+        """Return the word for logs and metrics: one of ours, never one that a far side chose."""
+        return self.code or self.type
+
     def envelope(self) -> dict[str, Any]:
         """Return the body every error answer has."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
@@ -225,6 +230,7 @@ class UpstreamRejected(UpstreamError):
     type = "invalid_request_error"
     code = None
     failover = False
+    outcome = "upstream_rejected"
 
     @property
     def http_status(self) -> int:

@@ -7,6 +7,7 @@ that is slow or gone costs dropped lines, counted, and never a request. What a l
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import re
 import sys
@@ -52,8 +53,10 @@ class LogSink:
     def __init__(self, stream: BinaryIO, secrets: Iterable[str] = ()) -> None:
         self.dropped = 0
         self._stream = stream
-        words = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
-        self._secret = re.compile("|".join(map(re.escape, words)).encode()) if words else None
+        # As they stand in JSON, where quotes and backslashes are escaped.
+        words = {orjson.dumps(secret)[1:-1] for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        pattern = b"|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+        self._secret = re.compile(pattern) if words else None
         self._waiting: list[dict[str, Any]] = []
         self._batches: queue.SimpleQueue[list[dict[str, Any]] | None] = queue.SimpleQueue()
         self._timer: asyncio.TimerHandle | None = None
@@ -89,9 +92,7 @@ class LogSink:
 
     def _write_batches(self) -> None:
         while (batch := self._batches.get()) is not None:
-            for line in batch:
-                line["time"] = format_time(line["time"])
-            text = b"".join(orjson.dumps(line, default=str) + b"\n" for line in batch)
+            text = b"".join(map(_encode, batch))
             if self._secret is not None:
                 text = self._secret.sub(b"***", text)
             try:
@@ -99,3 +100,11 @@ class LogSink:
                 self._stream.flush()
             except (OSError, ValueError):  # the reader is gone: requests matter more than their lines
                 self.dropped += len(batch)
+
+
+def _encode(line: dict[str, Any]) -> bytes:
+    line["time"] = format_time(line["time"])
+    try:
+        return orjson.dumps(line, default=str) + b"\n"
+    except TypeError:  # half a character, as a path may hold one
+        return json.dumps(line, default=str).encode() + b"\n"

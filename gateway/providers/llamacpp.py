@@ -44,7 +44,7 @@ class LocalModel:
 
     socket: Path
     trouble: Callable[[], str]
-    is_embedding: bool
+    is_embedding: bool = False
 
 
 class _Lane(OpenAIWire):

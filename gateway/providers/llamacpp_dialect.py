@@ -106,7 +106,7 @@ class LlamaCppScanner(SseScanner):
         kept: list[bytes] = []
         for event in block.split(b"\n\n"):
             kept.extend(self._tidy(data_of(event)))
-            if self.done or self.broken or self.error is not None:
+            if self.is_over:
                 break
         whole = b"".join(kept)
         self.recall(whole)
@@ -120,9 +120,11 @@ class LlamaCppScanner(SseScanner):
             return
         payload = parse_event(data)
         if payload is None:
-            self.broken = self.started = True
+            self.started = True
+            self.break_off()
         elif payload.get("error"):
-            self.error, self.started = payload["error"], True
+            self.started = True
+            self.fail(payload["error"])
         else:
             yield from self._tidy_chunk(payload)
 
@@ -152,7 +154,7 @@ class LlamaCppScanner(SseScanner):
             yield encode_event({**first, "choices": [choice]})
 
     def _finish(self) -> Iterator[bytes]:
-        self.done = True
+        self.finish()
         if self._usages:
             total = self._add_up()
             self.usage = read_usage(total)

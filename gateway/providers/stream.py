@@ -76,9 +76,9 @@ class StreamReply:
 
         Comments before it are dropped: they are no progress, and nothing was sent to the caller yet.
         """
-        while not (self._scanner.started or self._is_over()):
+        while not (self._scanner.started or self._scanner.is_over):
             self._first = await self._read()
-        if self._is_over() and not self._first:
+        if self._scanner.is_over and not self._first:
             self._raise_failure()
 
     async def __aenter__(self) -> Self:
@@ -99,16 +99,12 @@ class StreamReply:
 
     async def __anext__(self) -> bytes:
         block, self._first = self._first, b""
-        while not (block or self._is_over()):
+        while not (block or self._scanner.is_over):
             block = await self._read()
         if not block:
             self._raise_failure()
             raise StopAsyncIteration
         return block
-
-    def _is_over(self) -> bool:
-        scanner = self._scanner
-        return scanner.done or scanner.broken or scanner.error is not None
 
     async def _read(self) -> bytes:
         """Return the next whole events, b"" if there are none yet; at the end, sets `done` or raises."""
@@ -128,11 +124,11 @@ class StreamReply:
 
     def _end(self) -> bytes:
         block = self._scanner.end()
-        if self._is_over():
+        if self._scanner.is_over:
             return block
         if not self._scanner.finished:
             raise _interrupted(None)
-        self._scanner.done = True  # every choice was finished, only the closing word was left out
+        self._scanner.finish()  # every choice was finished, only the closing word was left out
         return block + DONE_EVENT
 
     def _raise_failure(self) -> None:

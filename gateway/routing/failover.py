@@ -46,13 +46,16 @@ class Failover:
         try:
             reply = await deployment.provider.send(_exchange(call, deployment))
         except GatewayError as error:
-            attempt.ended = self._clock()
-            attempt.outcome, attempt.detail = error.code or error.type, error.message
+            attempt.outcome, attempt.detail = error.outcome, error.message
             if isinstance(error, UpstreamError):
                 error.deployment, attempt.status = deployment.name, error.upstream_status
                 self._health.note_failure(deployment.name, error)
             raise
-        attempt.ended = self._clock()
+        except BaseException:
+            attempt.outcome = "cancelled"  # the caller left, or the process ends
+            raise
+        finally:
+            attempt.ended = self._clock()
         self._health.note_success(deployment.name)
         return reply
 

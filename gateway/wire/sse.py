@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -21,13 +20,13 @@ from gateway.wire.usage import read_usage
 DONE_EVENT = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
-_USUAL_END = b"\n\n" + DONE_EVENT
-_NONE: frozenset[int] = frozenset()
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Inside a JSON string the quotes would be escaped, so these match keys only.
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ANY_DATA = re.compile(rb"(?:^|\n)data:")
+_NOWHERE: Sequence[int] = ()
+_SMALL_BLOCK_BYTES = 4096
 _RECENT_BLOCKS = 8  # a finish reason is followed by little more than the usage
 
 
@@ -43,12 +42,13 @@ class SseScanner:
     """Cuts raw bytes into whole events with LF line ends.
 
     `keep_usage` says whether the caller asked for usage; if not, it is noted and taken out.
-    After each `feed`: `done` ([DONE] passed), `error` (the object of an error event; nothing after it is relayed),
-    `broken` (an event that had to be read is not a JSON object), `usage`, `started` (a data event was seen; the first
-    one is always read).
+    After each `feed`: `started` (a data event was seen; the first one is always read), `is_over` (nothing more is to be
+    relayed) and why: `done` ([DONE] passed), `error` (the object of an error event) or `broken` (an event that had to
+    be read is not a JSON object). `usage` is what the upstream counted, once it said so.
     """
 
     def __init__(self, *, keep_usage: bool) -> None:
+        self.is_over = False
         self.done = False
         self.started = False
         self.broken = False
@@ -62,6 +62,19 @@ class SseScanner:
         self._has_running_usage = False
         self._recent: deque[bytes] = deque(maxlen=_RECENT_BLOCKS)
 
+    def finish(self) -> None:
+        """Note that the stream ended as it should."""
+        self.done = self.is_over = True
+
+    def break_off(self) -> None:
+        """Note that an event that had to be read is not a JSON object."""
+        self.broken = self.is_over = True
+
+    def fail(self, error: Any) -> None:
+        """Note the object of an error event."""
+        self.error = error
+        self.is_over = True
+
     @property
     def finished(self) -> bool:
         """Tell whether one of the last events carried a finish reason."""
@@ -73,22 +86,9 @@ class SseScanner:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes in, give the whole events back; raises EventTooLarge."""
-        if b"\r" in chunk or self._skip_newline:
-            chunk = self._with_plain_newlines(chunk)
-        if b"\n" not in chunk:
-            return self._hold(chunk)
-        if self._held:
-            self._held.append(chunk)
-            chunk = b"".join(self._held)
-            self._held.clear()
-            self._held_bytes = 0
-        if not chunk.endswith(b"\n\n"):
-            end = chunk.rfind(b"\n\n") + 2
-            if end < 2:
-                return self._hold(chunk)
-            self._hold(chunk[end:])
-            chunk = chunk[:end]
-        return self.inspect(chunk)
+        if self._held or self._skip_newline or b"\r" in chunk or not chunk.endswith(b"\n\n"):
+            chunk = self._assemble(chunk)
+        return self.inspect(chunk) if chunk else b""
 
     def end(self) -> bytes:
         """Take note that the upstream's body ended and give back a last event that only lacked its blank line."""
@@ -100,6 +100,23 @@ class SseScanner:
         if payload != b"[DONE]" and parse_event(payload) is None:
             return b""  # cut in the middle: half an event is never relayed
         return self.inspect(rest.rstrip(b"\n") + b"\n\n")
+
+    def _assemble(self, chunk: bytes) -> bytes:
+        """Return the whole events that `chunk` completes, in LF form, and hold what is left over."""
+        if b"\r" in chunk or self._skip_newline:
+            chunk = self._with_plain_newlines(chunk)
+        if b"\n" not in chunk:
+            return self._hold(chunk)
+        if self._held:
+            self._held.append(chunk)
+            chunk = b"".join(self._held)
+            self._held.clear()
+            self._held_bytes = 0
+        end = chunk.rfind(b"\n\n") + 2
+        if end < 2:
+            return self._hold(chunk)
+        self._hold(chunk[end:])
+        return chunk[:end]
 
     def _with_plain_newlines(self, chunk: bytes) -> bytes:
         if self._skip_newline and chunk:
@@ -119,50 +136,49 @@ class SseScanner:
 
     def inspect(self, block: bytes) -> bytes:
         """Return what is to be relayed of a block of whole events; for dialects that need more, to be overridden."""
+        if not self.started:
+            block = self._begin(block)
+        self._recent.append(block)
+        suspects = self._suspects(block)
+        return self._sift(block, suspects) if suspects else block
+
+    def _begin(self, block: bytes) -> bytes:
+        """Look for the first data event; it is read, because a stream counts as begun when it is sound."""
         if self._is_first:
             self._is_first = False
             block = block.removeprefix(_BYTE_ORDER_MARK)
-        self.recall(block)
-        if self.started:
-            suspects = self._suspects(block)
-        else:
-            data = _ANY_DATA.search(block)
-            if data is None:
-                return block
-            self.started = True
-            first = _event_start(block, data.end())
-            match = _USAGE_OBJECT.search(block, first, block.index(b"\n\n", first))
-            self._has_running_usage = match is not None
-            suspects = self._suspects(block) | {first}
-        return self._sift(block, sorted(suspects)) if suspects else block
+        data = _ANY_DATA.search(block)
+        if data is None:
+            return block
+        self.started = True
+        start = _event_start(block, data.end())
+        end = block.index(b"\n\n", start) + 2
+        self._has_running_usage = _USAGE_OBJECT.search(block, start, end) is not None
+        return block[:start] + self._judge(block[start:end]) + (b"" if self.is_over else block[end:])
 
-    def _suspects(self, block: bytes) -> AbstractSet[int]:
-        """Return where the events begin that may end the stream, fail it or carry usage.
+    def _suspects(self, block: bytes) -> Sequence[int]:
+        """Return where the events begin that may end the stream, fail it or carry usage, in their order.
 
-        Searching a large block costs as much as relaying it, so the usual end is looked at first, and usage is looked
-        for in the last place that names it, unless the upstream sends a running count from its first event on.
+        Nothing follows these but each other, so they are looked for in a block's last events; searching all of a
+        large block costs as much as relaying it. An upstream that sends a running count in its first event is
+        searched throughout.
         """
-        found: list[int] = []
-        if block.endswith(_USUAL_END):
-            found.append(len(block) - 2)
-        elif b"[DONE]" in block:
-            found += _all(block, b"[DONE]")
-        if b'"error"' in block:
-            found += _all(block, b'"error"')
-        last = block.rfind(b'"usage"')
-        if last >= 0:
-            begin = 0 if self._has_running_usage else last
-            found += [match.start() for match in _USAGE_OBJECT.finditer(block, begin)]
-        return {_event_start(block, position) for position in found} if found else _NONE
+        begin = 0 if self._has_running_usage or len(block) < _SMALL_BLOCK_BYTES else _last_events(block)
+        tail = block[begin:] if begin else block
+        if not (b'"usage"' in tail or b"[DONE]" in tail or b'"error"' in tail):
+            return _NOWHERE
+        positions = [*_all(block, b"[DONE]", begin), *_all(block, b'"error"', begin)]
+        positions += [match.start() for match in _USAGE_OBJECT.finditer(block, begin)]
+        return sorted({_event_start(block, position) for position in positions})
 
-    def _sift(self, block: bytes, suspects: list[int]) -> bytes:
+    def _sift(self, block: bytes, suspects: Sequence[int]) -> bytes:
         kept, position = [], 0
         for start in suspects:
             end = block.index(b"\n\n", start) + 2
             kept.append(block[position:start])
             kept.append(self._judge(block[start:end]))
             position = end
-            if self.done or self.broken or self.error is not None:
+            if self.is_over:
                 return b"".join(kept)
         kept.append(block[position:])
         return b"".join(kept)
@@ -170,14 +186,14 @@ class SseScanner:
     def _judge(self, event: bytes) -> bytes:
         data = data_of(event)
         if data == b"[DONE]":
-            self.done = True
+            self.finish()
             return DONE_EVENT
         payload = parse_event(data)
         if payload is None:
-            self.broken = True
+            self.break_off()
             return b""
         if payload.get("error"):
-            self.error = payload["error"]
+            self.fail(payload["error"])
             return b""
         if not isinstance(payload.get("usage"), dict):
             return event
@@ -190,11 +206,21 @@ class SseScanner:
         return encode_event(payload)
 
 
-def _all(block: bytes, word: bytes) -> Iterator[int]:
-    position = block.find(word)
+def _all(block: bytes, word: bytes, begin: int) -> Iterator[int]:
+    position = block.find(word, begin)
     while position >= 0:
         yield position
         position = block.find(word, position + 1)
+
+
+def _last_events(block: bytes) -> int:
+    """Return where the last three events begin: an error or the usage, and the end."""
+    start = len(block) - 2
+    for _ in range(3):
+        start = block.rfind(b"\n\n", 0, start)
+        if start < 0:
+            return 0
+    return start + 2
 
 
 def _event_start(block: bytes, position: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import math
 import signal
@@ -234,10 +235,11 @@ async def test_a_request_over_the_window_is_refused(chat: Client) -> None:
     assert body["error"]["n_prompt_tokens"] > body["error"]["n_ctx"] == WINDOW
 
 
-async def test_each_request_has_the_whole_window(chat: Client) -> None:
-    long = "word " * (WINDOW - 300)
-
-    replies = await asyncio.gather(*(chat.post(CHAT, ask(f"{n} {long}", max_tokens=2)) for n in range(3)))
+async def test_each_request_has_the_whole_window(chat_gguf: Path) -> None:
+    long = "word " * 400
+    with running(chat_gguf, "--context-window", "512", "--slots", "3") as worker:
+        async with client_of(worker) as client:
+            replies = await asyncio.gather(*(client.post(CHAT, ask(f"{n} {long}", max_tokens=40)) for n in range(3)))
 
     assert [status for status, _ in replies] == [200] * 3
 
@@ -288,16 +290,16 @@ async def test_four_answers_are_written_together(chat: Client) -> None:
     latest_start = max(order.index(number) for number in range(4))
     earliest_end = min(len(order) - 1 - order[::-1].index(number) for number in range(4))
     assert latest_start < earliest_end
-    turns = sum(one != other for one, other in zip(order, order[1:], strict=False))
+    turns = sum(one != other for one, other in itertools.pairwise(order))
     assert turns > 40
 
 
 async def test_health_is_told_while_many_wait(chat: Client) -> None:
-    waiting = [asyncio.create_task(chat.post(CHAT, ask(max_tokens=16, ignore_eos=True))) for _ in range(40)]
+    waiting = [asyncio.create_task(chat.post(CHAT, ask(max_tokens=8, ignore_eos=True))) for _ in range(32)]
     await asyncio.sleep(0)
 
     while not all(task.done() for task in waiting):
-        assert await asyncio.wait_for(chat.get("/health"), 3) == 200
+        assert await asyncio.wait_for(chat.get("/health"), 2) == 200
         await asyncio.sleep(0.05)
 
     assert {task.result()[0] for task in waiting} == {200}

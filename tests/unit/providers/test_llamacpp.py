@@ -21,7 +21,7 @@ from tests.support.upstream import Behaviour, Body, Chat, Cut, Hang, Reset, Scri
 
 
 def make_provider(socket: Path, trouble: str = "") -> LlamaCpp:
-    return LlamaCpp("local", {"tiny": LocalModel(socket, lambda: trouble)})
+    return LlamaCpp("local", {"tiny": LocalModel(socket, lambda: trouble, is_embedding=False)})
 
 
 async def test_a_model_is_asked_over_its_socket(tmp_path: Path) -> None:
@@ -49,7 +49,8 @@ async def test_a_stream_passes_and_each_request_has_its_own_connection(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason"), [("it is being loaded.", "it is being loaded."), ("", "its process is restarting.")]
+    ("trouble", "reason"),
+    [("it is being loaded.", "it is being loaded."), ("", "its process ended and is being restarted.")],
 )
 async def test_a_missing_socket_is_told_with_its_reason(tmp_path: Path, trouble: str, reason: str) -> None:
     provider = make_provider(tmp_path / "nobody", trouble)

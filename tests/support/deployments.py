@@ -1,0 +1,78 @@
+"""Routes of scripted providers, for what decides who is asked: they answer at once and note every question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from gateway.call import Usage
+from gateway.providers import Exchange, PlainReply, Provider, Reply
+from gateway.routing import DeploymentPlan, RoutePlan, RouteTable, RoutingPlan, TimeoutSettings
+
+
+class FakeClock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class ScriptedProvider:
+    """Raises the next error of its script, then answers for ever; each answer takes `takes_seconds` of the clock."""
+
+    def __init__(
+        self, name: str, *errors: BaseException, clock: FakeClock | None = None, takes_seconds: float = 0.0
+    ) -> None:
+        self.name = name
+        self.asked: list[Exchange] = []
+        self.is_available = True
+        self.hangs = False
+        self._errors = deque(errors)
+        self._clock = clock
+        self._takes_seconds = takes_seconds
+
+    async def send(self, exchange: Exchange) -> Reply:
+        self.asked.append(exchange)
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        if self._clock is not None:
+            self._clock.advance(self._takes_seconds)
+        if self._errors:
+            raise self._errors.popleft()
+        return PlainReply(self.name.encode(), Usage(1, 2))
+
+    async def is_ready(self, model: str) -> bool:
+        return self.is_available
+
+    async def close(self) -> None:
+        return None
+
+
+def make_plan(alias: str, *deployments: str) -> RoutePlan:
+    """Return a route of deployments written as `provider/model`."""
+    pairs = (deployment.split("/", 1) for deployment in deployments)
+    plans = tuple(DeploymentPlan(provider, model, {}, TimeoutSettings()) for provider, model in pairs)
+    return RoutePlan(alias, "priority", plans)
+
+
+def make_table(routes: dict[str, list[str]], providers: Iterable[Provider] = ()) -> RouteTable:
+    """Return a table of aliases with their deployments; a name with a known provider before its slash is direct."""
+    by_name = {provider.name: provider for provider in providers}
+    for deployments in routes.values():
+        for deployment in deployments:
+            name = deployment.split("/", 1)[0]
+            by_name.setdefault(name, ScriptedProvider(name))
+
+    def spell_out(name: str) -> RoutePlan | None:
+        provider, slash, model = name.partition("/")
+        return make_plan(name, name) if slash and model and provider in by_name else None
+
+    plans = {alias: make_plan(alias, *deployments) for alias, deployments in routes.items()}
+    return RouteTable(RoutingPlan(plans, spell_out), by_name)

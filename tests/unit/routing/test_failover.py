@@ -1,0 +1,183 @@
+"""Deployments are tried in order until one answers; what the request is to blame for is told at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.call import Call
+from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    NoDeployment,
+    UpstreamAuthFailed,
+    UpstreamModelMissing,
+    UpstreamOverloaded,
+    UpstreamProtocolError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from gateway.routing import Failover, Health
+from tests.support.deployments import FakeClock, ScriptedProvider, make_table
+from tests.support.exchanges import make_call
+
+
+async def ask(clock: FakeClock, call: Call, *providers: ScriptedProvider, health: Health | None = None) -> bytes:
+    """Send the call to a route with one deployment of each provider; return the answer."""
+    table = make_table({"small": [f"{provider.name}/m" for provider in providers]}, providers)
+    failover = Failover(health or Health(clock), clock)
+    async with await failover.first_success(call, table.resolve(call)) as reply:
+        return reply.body
+
+
+async def test_the_first_deployment_that_answers_is_the_last_that_is_asked(clock: FakeClock) -> None:
+    first, second = ScriptedProvider("first"), ScriptedProvider("second")
+
+    body = await ask(clock, make_call(), first, second)
+
+    assert body == b"first"
+    assert second.asked == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamUnavailable("x", upstream_status=500),
+        UpstreamTimeout("x"),
+        UpstreamRateLimited("x"),
+        UpstreamOverloaded("x"),
+        UpstreamProtocolError("x"),
+        UpstreamAuthFailed("x"),
+        UpstreamModelMissing("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_the_far_sides_faults_move_on_to_the_next(clock: FakeClock, error: GatewayError) -> None:
+    call = make_call()
+
+    body = await ask(clock, call, ScriptedProvider("first", error), ScriptedProvider("second"))
+
+    assert body == b"second"
+    assert [(attempt.deployment, attempt.outcome) for attempt in call.record.attempts] == [
+        ("first/m", error.code),
+        ("second/m", "ok"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UpstreamRejected("x", upstream_status=400, code="bad"), ContextLengthExceeded("x")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_the_requests_own_faults_are_told_at_once(clock: FakeClock, error: GatewayError) -> None:
+    second = ScriptedProvider("second")
+
+    with pytest.raises(type(error)):
+        await ask(clock, make_call(), ScriptedProvider("first", error), second)
+
+    assert second.asked == []
+
+
+async def test_when_all_fail_the_last_error_is_told_with_its_deployment(clock: FakeClock) -> None:
+    first = ScriptedProvider("first", UpstreamUnavailable("a"))
+    second = ScriptedProvider("second", UpstreamTimeout("b"))
+
+    with pytest.raises(UpstreamTimeout) as caught:
+        await ask(clock, make_call(), first, second)
+
+    assert (caught.value.message, caught.value.deployment) == ("b", "second/m")
+
+
+async def test_when_all_rest_the_earliest_to_wake_is_told(clock: FakeClock) -> None:
+    health = Health(clock)
+    health.note_failure("first/m", UpstreamRateLimited("x", retry_after=9.0))
+    health.note_failure("second/m", UpstreamRateLimited("x", retry_after=4.0))
+    first, second = ScriptedProvider("first"), ScriptedProvider("second")
+
+    with pytest.raises(NoDeployment) as caught:
+        await ask(clock, make_call(), first, second, health=health)
+
+    assert caught.value.retry_after == pytest.approx(4.0)
+    assert caught.value.status == 503
+    assert (first.asked, second.asked) == ([], [])
+
+
+async def test_a_rate_limit_keeps_later_requests_away_until_it_is_over(clock: FakeClock) -> None:
+    health = Health(clock)
+    first, second = (
+        ScriptedProvider("first", UpstreamRateLimited("x", retry_after=2.0)),
+        ScriptedProvider("second"),
+    )
+    bodies = []
+
+    for seconds in (0, 1, 2):
+        clock.advance(seconds)
+        bodies.append(await ask(clock, make_call(), first, second, health=health))
+
+    assert bodies == [b"second", b"second", b"first"]
+    assert len(first.asked) == 2
+
+
+async def test_attempts_are_recorded_with_their_times_statuses_and_words(clock: FakeClock) -> None:
+    call = make_call()
+    first = ScriptedProvider(
+        "first", UpstreamUnavailable("went away", upstream_status=500), clock=clock, takes_seconds=2
+    )
+    second = ScriptedProvider("second", clock=clock, takes_seconds=3)
+
+    await ask(clock, call, first, second)
+
+    failed, good = call.record.attempts
+    assert (failed.outcome, failed.status, failed.detail) == ("upstream_error", 500, "went away")
+    assert (failed.ended - failed.started, good.ended - good.started) == (2, 3)
+    assert call.record.upstream_seconds == 5
+    assert call.record.deployment == "second/m"
+
+
+async def test_an_upstreams_own_code_is_no_word_of_ours(clock: FakeClock) -> None:
+    call = make_call()
+    error = UpstreamRejected("x", upstream_status=400, code="any-word-7f3a")
+
+    with pytest.raises(UpstreamRejected):
+        await ask(clock, call, ScriptedProvider("first", error))
+
+    assert call.record.attempts[0].outcome == "upstream_rejected"
+
+
+async def test_a_cancelled_attempt_has_an_end_and_is_no_success(clock: FakeClock) -> None:
+    call = make_call()
+    provider = ScriptedProvider("first")
+    provider.hangs = True
+    asking = asyncio.create_task(ask(clock, call, provider))
+    await asyncio.sleep(0)
+    clock.advance(7)
+
+    asking.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert call.record.attempts[0].outcome == "cancelled"
+    assert call.record.upstream_seconds == 7
+
+
+async def test_a_deployment_is_asked_for_its_model_with_its_settings(clock: FakeClock) -> None:
+    provider = ScriptedProvider("first")
+    call = make_call(stream=True, body={"stream_options": {"include_usage": True}})
+
+    await ask(clock, call, provider)
+
+    exchange = provider.asked[0]
+    assert (exchange.model, exchange.stream, exchange.wants_usage) == ("m", True, True)
+    assert exchange.body is call.body
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": None}])
+async def test_usage_that_was_not_asked_for_is_not_wanted(clock: FakeClock, options: object) -> None:
+    provider = ScriptedProvider("first")
+
+    await ask(clock, make_call(stream=True, body={"stream_options": options}), provider)
+
+    assert provider.asked[0].wants_usage is False
