@@ -17,17 +17,21 @@ from bench.systems import BenchError, System
 SECONDS = 8
 RATE = 400
 BATCH = 500
+_THREAD = "_bootstrap (threading.py"  # the first frame of every thread but the main one
 
 
 def by_function(samples: Iterable[str]) -> tuple[Counter[str], int]:
     """Return how often each function stood in a sample, and how many samples there were.
 
-    A line is `frame;frame;frame count`, a frame `function (file:line)`; lines of one function count together.
+    A line is `frame;frame;frame count`, a frame `function (file:line)`; lines of one function count together. Samples of
+    other threads than the main one are left out: py-spy takes a thread that waits for a lock for a busy one.
     """
     found: Counter[str] = Counter()
     total = 0
     for line in samples:
         stack, _, count = line.rpartition(" ")
+        if _THREAD in stack.split(";", 1)[0]:
+            continue
         times = int(count)
         total += times
         for function in {frame.rsplit(":", 1)[0] for frame in stack.split(";")}:

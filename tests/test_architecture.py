@@ -35,19 +35,13 @@ FLOORS = {
     "http": 5,
     "config": 6,
     "app": 7,
-    "listening": 1,
-    "supervision": 1,
-    "assignment": 2,
-    "children": 3,
-    "layout": 8,
-    "serving": 8,
-    "processes": 9,
-    "cli": 10,
-    "__main__": 11,
+    "processes": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 # Third parties that may be imported by these rooms only.
 TENANTS = {
-    "aiohttp.web": {"http", "app", "serving", "worker"},
+    "aiohttp.web": {"http", "app", "processes", "worker"},
     "litellm": {"providers"},
     "openai": set[str](),
     "xllamacpp": {"worker"},

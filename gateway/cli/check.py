@@ -114,7 +114,7 @@ def _shown(name: str, value: object) -> str:
 
 
 def _local_models(config: Config) -> Iterator[str]:
-    from gateway.layout import plan_models
+    from gateway.processes import plan_models
 
     for plan in plan_models(config, Path()):
         yield (

@@ -84,7 +84,7 @@ def _finish(document: Document, tree: Tree, off: Mapping[str, str]) -> Config:
         **fields,
         file=tree.file,
         off=dict(off),
-        notes=tuple(f"provider {name} is off: {reason}" for name, reason in off.items()),
+        notes=_note_off(off),
         warnings=tuple(warn(document, tree)),
     )
     return config.model_copy(update={"notes": (*config.notes, *note_dropped(config))})
@@ -95,6 +95,12 @@ def _below(base: Path, path: Path) -> Path:
         return Path(os.path.normpath(base / path.expanduser()))
     except RuntimeError:  # ~ where no home is known
         return base / path
+
+
+def _note_off(off: Mapping[str, str]) -> tuple[str, ...]:
+    if not off:
+        return ()
+    return ("providers that are off: " + ", ".join(f"{name} ({reason})" for name, reason in off.items()),)
 
 
 def _anchor(settings: LlamaCppSettings, base: Path) -> LlamaCppSettings:

@@ -103,7 +103,9 @@ class OpenAIWire:
 
     def _patch(self, exchange: Exchange) -> bytes:
         patched = {**exchange.settings, **exchange.body, "model": exchange.model}
-        if exchange.stream and not exchange.wants_usage and self._streams_usage:
+        if not self._streams_usage:
+            patched.pop("stream_options", None)
+        elif exchange.stream and not exchange.wants_usage:
             patched["stream_options"] = {**(exchange.body.get("stream_options") or {}), "include_usage": True}
         return dump(patched)
 

@@ -40,7 +40,7 @@ models:
 
 
 def workers_of(gateway: Gateway) -> list[psutil.Process]:
-    return [child for child in children_of(gateway) if "gateway.serving" in " ".join(child.cmdline())]
+    return [child for child in children_of(gateway) if "gateway.processes.serving" in " ".join(child.cmdline())]
 
 
 def models_of(gateway: Gateway) -> list[psutil.Process]:

@@ -38,7 +38,7 @@ def test_a_file_with_every_section_loads() -> None:
     config = parse(DESIGN, "gateway.yaml", environ={"APP_KEY": "k", "OPENAI_API_KEY": "o"})
 
     assert list(config.providers) == ["openai", "groq", "lab", "local"]
-    assert config.notes == ("provider groq is off: GROQ_API_KEY is empty",)
+    assert config.notes == ("providers that are off: groq (GROQ_API_KEY is empty)",)
 
 
 def test_what_has_no_effect_yet_is_warned_of_once_for_each_place() -> None:

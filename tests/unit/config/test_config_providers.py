@@ -59,7 +59,7 @@ def test_a_preset_without_its_key_is_off_and_says_why(load_text, entry: str, rea
     config = load_text(f"providers:\n  openai: {entry}\n  ollama: {{}}\n")
 
     assert config.off == {"openai": reason}
-    assert config.notes == (f"provider openai is off: {reason}",)
+    assert config.notes == (f"providers that are off: openai ({reason})",)
 
 
 def test_a_key_in_the_environment_switches_a_preset_on_that_is_only_named(load_text) -> None:

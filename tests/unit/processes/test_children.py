@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assignment import Assignment
-from gateway.children import (
+from gateway.processes.assignment import Assignment
+from gateway.processes.children import (
     BAD_MODEL,
     HOPELESS_SECONDS,
     LOOK_SECONDS,
@@ -22,8 +22,8 @@ from gateway.children import (
     model_environment,
     program,
 )
+from gateway.processes.supervision import Stop, Timing
 from gateway.rundir import ModelStatus, read_status
-from gateway.supervision import Stop, Timing
 from gateway.worker import EXIT_BAD_MODEL, EXIT_NO_ENGINE
 
 READY = 'print(\'{"event": "ready"}\', flush=True); '
@@ -169,10 +169,10 @@ def test_a_model_process_sees_no_keys() -> None:
 
 
 def test_our_modules_run_in_the_same_interpreter() -> None:
-    command = program("gateway.serving")
+    command = program("gateway.processes.serving")
 
     assert command[0] == sys.executable
-    assert command[-2:] == ["-m", "gateway.serving"]
+    assert command[-2:] == ["-m", "gateway.processes.serving"]
 
 
 ASSIGNED = "import json; run = json.loads(input())['run_dir']; " + READY + "import sys; sys.exit(int(run))"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import parse
-from gateway.layout import Layout, lay_out
+from gateway.processes.layout import Layout, lay_out
 from gateway.rundir import model_socket, model_status
 
 

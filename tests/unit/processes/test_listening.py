@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from gateway.assignment import Assignment
-from gateway.listening import Address, PortTaken, listen, reserve, url_of
+from gateway.processes.assignment import Assignment
+from gateway.processes.listening import Address, PortTaken, listen, reserve, url_of
 
 
 def has_ipv6() -> bool:

@@ -14,9 +14,9 @@ from aiohttp import web
 
 from gateway.http.drain import Drain
 from gateway.http.settings import ServerSettings
-from gateway.listening import listen, reserve
-from gateway.serving import serve
-from gateway.supervision import Stop
+from gateway.processes.listening import listen, reserve
+from gateway.processes.serving import serve
+from gateway.processes.supervision import Stop
 
 
 @dataclass
@@ -191,7 +191,7 @@ async def test_a_caller_that_does_not_read_cannot_hold_the_end_back() -> None:
 
 
 def test_what_is_imported_early_leaves_the_metrics_for_later() -> None:
-    code = "import sys, gateway.serving as s; [s.import_module(room) for room in s.WARM_ROOMS]; print('prometheus_client' in sys.modules)"
+    code = "import sys, gateway.processes.serving as s; [s.import_module(room) for room in s.WARM_ROOMS]; print('prometheus_client' in sys.modules)"
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

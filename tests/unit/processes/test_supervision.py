@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.supervision import Backoff, Child, Stop, Timing, cause_of, keep_alive, read_lines
+from gateway.processes.supervision import Backoff, Child, Stop, Timing, cause_of, keep_alive, read_lines
 
 
 class Clock:

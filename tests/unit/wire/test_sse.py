@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import orjson
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ def scan(pieces: list[bytes], *, keep_usage: bool = False) -> tuple[bytes, SseSc
 
 def cut(whole: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(whole), *(place % (len(whole) + 1) for place in places)})
-    return [whole[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    return [whole[begin:end] for begin, end in pairwise(edges)]
 
 
 texts = st.lists(st.text(max_size=40), max_size=12)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway import logs
-from gateway.assignment import Assignment
+from gateway.processes.assignment import Assignment
+from gateway.processes.supervision import Child, Stop, Timing, cause_of
 from gateway.rundir import ModelState, ModelStatus, write_status
-from gateway.supervision import Child, Stop, Timing, cause_of
 
 BAD_MODEL = 65  # the file is not a model that can be loaded
 NO_ENGINE = 69  # the llama.cpp binding is not installed or does not run on this processor

@@ -1,4 +1,4 @@
-"""One HTTP worker process: `python -m gateway.serving`, started by `processes.py` with its assignment on standard input.
+"""One HTTP worker process: `python -m gateway.processes.serving`, started by `processes.py` with its assignment on standard input.
 
 It listens on its own sockets and ends in order: /readyz says 503 at once, new requests are still taken for the accept
 grace, then running answers may finish within the grace, then they are broken off with an event that says so.
@@ -22,10 +22,10 @@ from typing import Protocol
 from aiohttp import http_parser, web
 
 from gateway import logs
-from gateway.assignment import Assignment
 from gateway.errors import ConfigError
-from gateway.listening import BACKLOG, listen
-from gateway.supervision import Stop
+from gateway.processes.assignment import Assignment
+from gateway.processes.listening import BACKLOG, listen
+from gateway.processes.supervision import Stop
 
 try:
     import uvloop

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from gateway import __version__, logs
-from gateway.assignment import Assignment
-from gateway.children import HttpWorker, ModelProcess, program
 from gateway.errors import ConfigError, Mistake
-from gateway.listening import PortTaken, reserve, url_of
+from gateway.processes.assignment import Assignment
+from gateway.processes.children import HttpWorker, ModelProcess, program
+from gateway.processes.listening import PortTaken, reserve, url_of
+from gateway.processes.supervision import Backoff, Life, Rest, Stop, Timing, cause_of, keep_alive
 from gateway.rundir import run_directory
-from gateway.supervision import Backoff, Life, Rest, Stop, Timing, cause_of, keep_alive
 
 if TYPE_CHECKING:  # see _serve
-    from gateway.layout import Layout
+    from gateway.processes.layout import Layout
 
 BAD_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 FAILED = 1
@@ -91,7 +91,7 @@ class Fleet:
             task.result()
 
     def _new_worker(self) -> HttpWorker:
-        worker = HttpWorker(program("gateway.serving"), self._note_ready, self._note_death)
+        worker = HttpWorker(program("gateway.processes.serving"), self._note_ready, self._note_death)
         self._workers.append(worker)
         return worker
 
@@ -144,7 +144,7 @@ async def _run(file: Path, host: str | None, port: int | None) -> int:
 
 async def _serve(fleet: Fleet, run_dir: Path, file: Path, host: str | None, port: int | None) -> None:
     from gateway.config import parse  # these two take longest to import; the first worker starts meanwhile
-    from gateway.layout import lay_out
+    from gateway.processes.layout import lay_out
 
     text = _read(file)
     layout = lay_out(parse(text, str(file), environ=os.environ, host=host, port=port), run_dir)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.children import ModelPlan, program
 from gateway.config import Config, resolve
+from gateway.processes.children import ModelPlan, program
 from gateway.providers import LlamaCppSettings, LocalModelSettings
 from gateway.rundir import model_socket, model_status
 

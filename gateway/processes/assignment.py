@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from gateway.listening import Address
+from gateway.processes.listening import Address
 
 
 @dataclass(frozen=True, slots=True)

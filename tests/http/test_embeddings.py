@@ -1,0 +1,90 @@
+"""POST /v1/embeddings."""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64decode
+from typing import Any
+
+import pytest
+
+from tests.support.app import RunningGateway
+from tests.support.upstream import ScriptedUpstream, make_vector
+
+INPUTS: dict[str, tuple[Any, list[Any]]] = {
+    "a text": ("a text", ["a text"]),
+    "texts": (["one", "zwei", "三"], ["one", "zwei", "三"]),
+    "token ids": ([1, 2, 3], [[1, 2, 3]]),
+    "lists of token ids": ([[1, 2], [3]], [[1, 2], [3]]),
+    "the same twice": (["a", "a"], ["a", "a"]),
+    "as many as OpenAI takes": (["a"] * 2048, ["a"] * 2048),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+async def test_every_form_of_input_is_embedded_in_its_order(gateway: RunningGateway, name: str) -> None:
+    given, items = INPUTS[name]
+
+    answer = await gateway.post("embeddings", {"model": "embedding", "input": given})
+
+    assert answer.status == 200
+    assert answer.json["object"] == "list"
+    assert [item["index"] for item in answer.json["data"]] == list(range(len(items)))
+    assert [item["embedding"] for item in answer.json["data"]] == [make_vector(item) for item in items]
+
+
+async def test_base64_holds_the_same_numbers_as_float(gateway: RunningGateway) -> None:
+    body = {"model": "embedding", "input": ["one", "two"]}
+
+    floats = await gateway.post("embeddings", {**body, "encoding_format": "float"})
+    packed = await gateway.post("embeddings", {**body, "encoding_format": "base64"})
+
+    for plain, coded in zip(floats.json["data"], packed.json["data"], strict=True):
+        assert list(struct.unpack("<8f", b64decode(coded["embedding"]))) == plain["embedding"]
+
+
+async def test_dimensions_and_other_fields_travel_on(gateway: RunningGateway, upstream: ScriptedUpstream) -> None:
+    body = {"model": "embedding", "input": "a", "dimensions": 3, "user": "u", "input_type": "query"}
+
+    answer = await gateway.post("embeddings", body)
+
+    assert len(answer.json["data"][0]["embedding"]) == 3
+    assert upstream.requests[0].json == {**body, "model": "model"}
+
+
+async def test_a_stream_field_means_nothing_here(gateway: RunningGateway) -> None:
+    answer = await gateway.post("embeddings", {"model": "embedding", "input": "a", "stream": True})
+
+    assert answer.json["object"] == "list"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "input"),
+        ({"input": None}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": []}, "input"),
+        ({"input": ["a", ""]}, "input[1]"),
+        ({"input": ["a", None]}, "input[1]"),
+        ({"input": [1, "a"]}, "input[1]"),
+        ({"input": [1, -1]}, "input[1]"),
+        ({"input": [[1], []]}, "input[1]"),
+        ({"input": {"a": 1}}, "input"),
+        ({"input": ["a"] * 2049}, "input"),
+        ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "dimensions": "3"}, "dimensions"),
+        ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
+        ({"input": "a", "model": 1}, "model"),
+        ({"input": "a", "model": ""}, "model"),
+    ],
+)
+async def test_a_mistake_names_its_field(
+    gateway: RunningGateway, upstream: ScriptedUpstream, fields: dict[str, Any], param: str
+) -> None:
+    answer = await gateway.post("embeddings", {"model": "embedding", **fields})
+
+    assert answer.status == 400
+    assert answer.error["param"] == param
+    assert answer.error["type"] == "invalid_request_error"
+    assert upstream.requests == []
