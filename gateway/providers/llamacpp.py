@@ -24,8 +24,8 @@ from gateway.providers.llamacpp_dialect import (
     DEFAULT_COMPLETION_TOKENS,
     LlamaCppScanner,
     check_dimensions,
+    explain_failure,
     explain_tokens,
-    refuse_images,
     refuse_unsupported,
     tidy_completion,
 )
@@ -78,7 +78,7 @@ class LlamaCpp:
             raise
         except (UpstreamUnavailable, UpstreamOverloaded) as error:
             if error.upstream_status is not None and error.upstream_status != 503:
-                refuse_images(error.message)
+                explain_failure(error)
                 raise
             trouble = local.trouble() or "its process ended and is being restarted."
             raise LocalModelUnavailable(

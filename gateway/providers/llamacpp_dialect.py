@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.errors import InvalidRequest, UpstreamRejected
+from gateway.errors import ContextLengthExceeded, InvalidRequest, UpstreamError, UpstreamRejected
 from gateway.providers.base import Exchange
 from gateway.wire import DONE_EVENT, SseScanner, data_of, encode_event, parse_event, read_usage
 
@@ -36,13 +36,17 @@ def refuse_unsupported(exchange: Exchange, *, is_embedding: bool) -> None:
         raise _unsupported("best_of")
 
 
-def refuse_images(message: str) -> None:
-    """Raise InvalidRequest if an upstream failure is about a kind of input that the model does not take."""
+def explain_failure(error: UpstreamError) -> None:
+    """Raise what llama.cpp means where it answers 500 for a request that this model cannot take."""
     for kind in ("image", "audio"):
-        if f"{kind} input is not supported" in message:
+        if f"{kind} input is not supported" in error.message:
             raise InvalidRequest(
                 f"This local model does not take {kind} input.", param="messages", code="unsupported_parameter"
-            )
+            ) from error
+    if "is too large to process" in error.message:
+        raise ContextLengthExceeded(
+            "The input has more tokens than this model's window. Please reduce its length.", param="input"
+        ) from error
 
 
 def explain_tokens(exchange: Exchange, error: UpstreamRejected) -> None:

@@ -91,6 +91,17 @@ class Typed(TypedDict, total=False):
 
 
 @_open
+class JsonSchema(TypedDict, total=False):
+    name: str
+    schema: dict[str, Any] | None
+
+
+@_open
+class ResponseFormat(Typed, total=False):
+    json_schema: JsonSchema
+
+
+@_open
 class StreamOptions(TypedDict, total=False):
     include_usage: bool | None
 
@@ -127,7 +138,7 @@ class Chat(Sampling, total=False):
     metadata: dict[str, Any] | None
     parallel_tool_calls: bool | None
     reasoning_effort: str | None
-    response_format: Typed | None
+    response_format: ResponseFormat | None
     tool_choice: ToolChoice | None
     tools: Annotated[list[Tool], Field(max_length=1024, fail_fast=True)] | None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None
@@ -181,6 +192,9 @@ def check_chat(body: dict[str, Any]) -> None:
         _chat.validate_python(body)
     except ValidationError as error:
         raise explain(error.errors(include_url=False)[0]) from None
+    wanted = body.get("response_format")
+    if wanted is not None and wanted["type"] == "json_schema" and "json_schema" not in wanted:
+        raise _missing("response_format.json_schema")
     for index, message in enumerate(body["messages"]):
         role = message["role"]
         if role == "tool" and not message.get("tool_call_id"):

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 from openai import AsyncOpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -124,6 +125,17 @@ class RunningGateway:
 
     async def chat(self, **fields: Any) -> Answer:
         return await self.post("chat/completions", **fields)
+
+    async def send_raw(self, request: bytes) -> Answer:
+        """Send these bytes and return the first answer; the server must answer within ten seconds."""
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = CIMultiDict(line.split(": ", 1) for line in head[1:] if line)
+            body = await reader.readexactly(int(headers.get("Content-Length", "0")))
+            writer.close()
+        return Answer(int(head[0].split(" ")[1]), headers, body)
 
     async def figures(self, **request: Any) -> dict[tuple[str, ...], float]:
         """Return the metrics page's samples by name and label values (in the alphabet's order), without buckets."""

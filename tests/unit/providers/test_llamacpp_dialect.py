@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.errors import InvalidRequest, UpstreamRejected
+from gateway.errors import ContextLengthExceeded, InvalidRequest, UpstreamRejected, UpstreamUnavailable
 from gateway.providers import Exchange
 from gateway.providers.llamacpp_dialect import (
     LlamaCppScanner,
     check_dimensions,
+    explain_failure,
     explain_tokens,
-    refuse_images,
     refuse_unsupported,
     tidy_completion,
 )
@@ -184,8 +184,13 @@ def test_logprobs_of_completions_get_their_legacy_form() -> None:
 
 def test_images_for_a_text_model_are_the_callers_mistake() -> None:
     with pytest.raises(InvalidRequest, match="image"):
-        refuse_images("image input is not supported - hint: ...")
-    refuse_images("something else")
+        explain_failure(UpstreamUnavailable("status 500: image input is not supported - hint: ..."))
+    explain_failure(UpstreamUnavailable("something else"))
+
+
+def test_an_input_over_the_window_of_a_causal_embedder_is_called_by_its_name() -> None:
+    with pytest.raises(ContextLengthExceeded):
+        explain_failure(UpstreamUnavailable("status 500: input (70000 tokens) is too large to process."))
 
 
 def test_foreign_token_ids_are_explained() -> None:

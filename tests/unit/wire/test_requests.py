@@ -58,6 +58,12 @@ def chat(**fields: Any) -> dict[str, Any]:
         (chat(tools=[{"type": "function", "function": {}}]), "tools[0].function.name", "missing_required_parameter"),
         (chat(tool_choice=5), "tool_choice", "invalid_type"),
         (chat(response_format={}), "response_format.type", "missing_required_parameter"),
+        (chat(response_format={"type": "json_schema"}), "response_format.json_schema", "missing_required_parameter"),
+        (
+            chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": [1]}}),
+            "response_format.json_schema.schema",
+            "invalid_type",
+        ),
         (chat(stream_options={"include_usage": 1}), "stream_options.include_usage", "invalid_type"),
         (chat(logit_bias={"5": "x"}), "logit_bias.5", "invalid_type"),
         (chat(top_logprobs=21), "top_logprobs", "integer_above_max_value"),
