@@ -20,13 +20,19 @@ from typing import Any, BinaryIO
 
 import orjson
 
+LEVEL_VARIABLE = "GATEWAY_LOG_LEVEL"
 FLUSH_SECONDS = 0.1
 MOST_WAITING = 10_000
 SHORTEST_SECRET = 6  # shorter ones are placeholders such as "x" and would blot out ordinary text
 
 
 def event(name: str, /, *, level: str = "info", **fields: object) -> None:
-    """Write one line to standard error now; for start, stop and other rare moments."""
+    """Write one line to standard error now; for start, stop and other rare moments.
+
+    Lines of the level `debug` are written only when GATEWAY_LOG_LEVEL says debug.
+    """
+    if level == "debug" and os.environ.get(LEVEL_VARIABLE) != "debug":
+        return
     line = {"time": format_time(time.time()), "level": level, "event": name, **fields}
     with suppress(OSError, ValueError):  # nobody reads any more: what happens matters more than saying it
         sys.stderr.write(orjson.dumps(line, default=str).decode() + "\n")

@@ -2,6 +2,7 @@
 
 from gateway.http.answers import Answers
 from gateway.http.chat import ChatRoutes
+from gateway.http.connections import EnvelopeRunner
 from gateway.http.drain import Drain
 from gateway.http.embeddings import EmbeddingRoutes
 from gateway.http.guard import guard
@@ -16,6 +17,7 @@ __all__ = [
     "ChatRoutes",
     "Drain",
     "EmbeddingRoutes",
+    "EnvelopeRunner",
     "HealthRoutes",
     "Journal",
     "ModelRoutes",

@@ -88,7 +88,9 @@ async def serve(
     application: web.Application, drain: Drain, listeners: Iterable[socket.socket], patience: Patience, stop: Stop
 ) -> None:
     """Answer requests until `stop` is asked for, then end as the module says; an insisting `stop` skips the graces."""
-    runner = web.AppRunner(
+    from gateway.http import EnvelopeRunner  # it brings in gateway.metrics, which reads the environment
+
+    runner = EnvelopeRunner(
         application,
         access_log=None,
         handler_cancellation=True,
