@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+import psutil
 from rich.console import Console
 
 from bench import options, report
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress = Console(stderr=True)
     signal.signal(signal.SIGTERM, _end)
     began = time.monotonic()
+    busy = report.busy_remark(os.getloadavg()[0])
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stage = Stage(Path(directory), usable_cores(), asked.gateway_command)
         session = Session(stage, asked, lambda text: progress.print(f"… {text}", style="dim", highlight=False))
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 console.print("\n".join(session.profile(asked.profile)), highlight=False, markup=False, soft_wrap=True)
                 return 0
             found = session.measure()
-        except BenchError as error:
+        except (BenchError, OSError, psutil.Error) as error:  # the latter: a process ended under its measurement
             progress.print(f"bench: {error}", style="red", highlight=False, markup=False)
             return 1
     seconds = time.monotonic() - began
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if found.nginx:
         tables.append(report.table(found.nginx, title="nginx proxy_pass: what no proxy goes below", column="nginx"))
     machine = ", ".join(f"{name} {value}" for name, value in report.machine().items())
-    report.show(tables, [*found.remarks, f"{machine}; {seconds:.0f} s"], console)
+    report.show(tables, [*found.remarks, busy, f"{machine}; {seconds:.0f} s"], console)
     if asked.json is not None:
         asked.json.write_text(json.dumps(report.document(found.rows, found.turns, seconds), indent=1) + "\n")
     return 1 if asked.strict and not report.is_within(found.rows) else 0

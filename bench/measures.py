@@ -41,8 +41,8 @@ class Effort:
 
 
 _REQUESTS = {"chat": 200, "stream": 160, "trickled": 32, "embedding": 160}
-FULL = Effort({"chat": 120, "stream": 120, "trickled": 40, "embedding": 100}, _REQUESTS, 5)
-QUICK = Effort({"chat": 40, "stream": 40, "trickled": 12, "embedding": 30}, _REQUESTS, 3)
+FULL = Effort({"chat": 120, "stream": 120, "trickled": 60, "embedding": 100}, _REQUESTS, 5)
+QUICK = Effort({"chat": 40, "stream": 40, "trickled": 15, "embedding": 30}, _REQUESTS, 3)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,9 @@ START_BOUND_SECONDS = 1.0
 MEMORY_BOUND_MEGABYTES = 90.0
 TWO_WORKERS_BOUND = 1.8
 
+UNSURE = "the interval spans the bound"
+BUSY_LOAD = 0.5  # runnable processes in the minute before the run
+
 TITLES = {
     "chat": "chat",
     "stream": "stream, 100 chunks together",
@@ -51,6 +54,13 @@ class Row:
         if self.bound is None or figure is None:
             return None
         return figure >= self.bound if self.is_floor else figure <= self.bound
+
+    @property
+    def is_sure(self) -> bool:
+        """Tell whether the whole interval is on one side of the bound."""
+        if self.bound is None or self.ratio is None or self.bounded == "value":
+            return True
+        return not self.ratio.low <= self.bound <= self.ratio.high
 
 
 def cpu_row(
@@ -83,7 +93,7 @@ def table(rows: Sequence[Row], *, title: str, column: str = "gateway") -> Table:
     for row in rows:
         ok = {True: "[green]yes[/]", False: "[bold red]NO[/]", None: ""}[row.is_within]
         cells = [_number(row.raw), _number(row.value), _ratio(row.ratio), _bound(row), ok]
-        found.add_row(row.measure, row.unit, *cells, row.note)
+        found.add_row(row.measure, row.unit, *cells, row.note if row.is_sure else UNSURE)
     return found
 
 
@@ -119,6 +129,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def busy_remark(load_average: float) -> str:
+    """Return what is to be said of a machine that was busy before the run, "" for a quiet one."""
+    if load_average <= BUSY_LOAD:
+        return ""
+    return (
+        f"other programs kept the machine busy (load average {load_average:.1f} before the run): absolute times are too "
+        "high, the intervals wide"
+    )
+
+
 def document(rows: Sequence[Row], turns: Mapping[str, Mapping[str, Sequence[float]]], seconds: float) -> dict[str, Any]:
     """Return everything that was measured, ready for JSON."""
     return {
@@ -135,5 +155,5 @@ def show(tables: Sequence[Table], remarks: Sequence[str], console: Console) -> N
     """Print the tables and what must be said of them."""
     for found in tables:
         console.print(found)
-    for remark in remarks:
+    for remark in filter(None, remarks):
         console.print(remark, highlight=False)

@@ -21,6 +21,7 @@ from bench.stage import CORES_FOR_TWO_WORKERS, Cores, Stage
 from bench.systems import System
 from bench.wrk import Wrk
 
+TURNS_OF_WRK = 8  # a second long each
 NGINX_ROWS = ("chat", "stream", "embedding")
 
 
@@ -43,9 +44,8 @@ class Session:
         self._say = say
         self._only: list[str] = options.only
         self._soak: int = options.soak
-        if options.turns:
-            effort = dataclasses.replace(effort, turns=dict.fromkeys(effort.turns, options.turns))
-        self._effort = effort
+        turns = options.turns or (TURNS_OF_WRK if options.load == "wrk" else 0)
+        self._effort = dataclasses.replace(effort, turns=dict.fromkeys(effort.turns, turns)) if turns else effort
         self._by: measures.Open = Wrk if options.load == "wrk" else Crew
         self.found = Found()
 

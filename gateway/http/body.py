@@ -18,10 +18,17 @@ SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 
 async def read_call(
-    request: web.Request, caller: Caller, endpoint: Endpoint, check: Callable[[dict[str, Any]], None]
+    request: web.Request,
+    caller: Caller,
+    endpoint: Endpoint,
+    check: Callable[[dict[str, Any]], None],
+    deadline_seconds: float = DEADLINE_SECONDS,
 ) -> Call:
-    """Return the checked call; raises the RequestError that says what is wrong with the request."""
-    body = parse_object(await _read(request))
+    """Return the checked call; raises the RequestError that says what is wrong with the request.
+
+    `deadline_seconds` is how long the body may take to arrive, beside what its length allows for.
+    """
+    body = parse_object(await _read(request, deadline_seconds))
     check(body)
     record = request[RECORD]
     alias: str = body["model"]
@@ -30,7 +37,7 @@ async def read_call(
     return Call(endpoint, body, alias, stream, caller, record)
 
 
-async def _read(request: web.Request) -> bytes:
+async def _read(request: web.Request, deadline_seconds: float) -> bytes:
     # Browsers send text/plain and forms across origins without asking; JSON they may not.
     if request.headers.get("Content-Type") != "application/json" and request.content_type != "application/json":
         raise UnsupportedMediaType(
@@ -44,7 +51,7 @@ async def _read(request: web.Request) -> bytes:
     if length > request.client_max_size:
         raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=length)
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS + length / SLOWEST_BYTES_PER_SECOND):
+        async with asyncio.timeout(deadline_seconds + length / SLOWEST_BYTES_PER_SECOND):
             return await request.read()
     except TimeoutError:
         raise RequestTimeout("The request body did not arrive in time.") from None

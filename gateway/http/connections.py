@@ -1,11 +1,14 @@
-"""What is answered where no request came about: bytes that are not HTTP, or a failure outside of every middleware.
+"""Connections of callers: what is answered where no request came about, and how long an answer may lie unread.
 
-aiohttp would answer these in plain text and write a trace for each; clients of OpenAI read JSON only.
+aiohttp would answer bytes that are not HTTP in plain text and write a trace for each; clients of OpenAI read JSON only.
+And it would wait for ever for a caller that reads nothing more, holding its answer, its stream and the upstream.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import traceback
 from typing import Any
 
@@ -16,28 +19,86 @@ from gateway.call import Record
 from gateway.errors import GatewayError, InternalError, InvalidRequest
 from gateway.http.answers import error_response
 
+STALL_SECONDS = 30.0
+SEND_BUFFER_BYTES = 256 * 1024  # left to itself the system takes megabytes for a caller that does not read
+
 
 class EnvelopeRunner(web.AppRunner):
-    """Runs an application on connections that answer everything in OpenAI's envelope."""
+    """Runs an application on connections that answer everything in OpenAI's envelope.
+
+    A connection whose caller took nothing of a waiting answer for `stall_seconds` is cut.
+    """
+
+    __slots__ = ("_stall_seconds",)
+
+    def __init__(self, application: web.Application, *, stall_seconds: float = STALL_SECONDS, **options: Any) -> None:
+        super().__init__(application, **options)
+        self._stall_seconds = stall_seconds
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(
+        server = _Server(
             made.request_handler,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,
             **made._kwargs,
         )
+        server.stall_seconds = self._stall_seconds
+        return server
 
 
 class _Server(web.Server):
+    stall_seconds = STALL_SECONDS
+
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(self, self.stall_seconds, loop=self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_stall_seconds", "_stall_timer", "_unsent_bytes")
+
+    def __init__(self, server: web.Server, stall_seconds: float, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._stall_seconds = stall_seconds
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_stall()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_stall()
+
+    def resume_writing(self) -> None:
+        self._forget_stall()
+        super().resume_writing()
+
+    def _watch_stall(self) -> None:
+        if self.transport is not None:
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            self._stall_timer = self._loop.call_later(self._stall_seconds, self._check_stall)
+
+    def _check_stall(self) -> None:
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < self._unsent_bytes:  # slow, but it reads
+            self._watch_stall()
+        else:
+            self.transport.abort()
+
+    def _forget_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def handle_error(
         self,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import openai
 import pytest
 from aiohttp import web
 
@@ -107,17 +108,18 @@ def test_the_error_that_is_shown_is_the_one_that_comes(gateway: Gateway) -> None
     assert expected["message"].startswith(known["message"])
 
 
-def test_the_log_line_that_is_shown_has_the_fields_of_a_real_one(gateway: Gateway) -> None:
+def test_the_log_line_that_is_shown_has_the_fields_of_a_real_one(gateway: Gateway, client: openai.OpenAI) -> None:
     (shown,) = [block for block in blocks("json") if "request_id" in json.loads(block)]
-    command = blocks("bash")[-1]
-    subprocess.run(["bash", "-c", command.replace(ADDRESS, gateway.base_url)], check=False, capture_output=True)
+    completion = client.chat.completions.create(
+        model="small", messages=[{"role": "user", "content": "Say hello."}], max_tokens=4
+    )
 
-    def lines() -> list[dict[str, object]]:
-        return [line for line in gateway.events("request") if line.get("deployment") and not line["stream"]]
+    def written() -> list[dict[str, object]]:
+        return [line for line in gateway.events("request") if line["request_id"] == completion._request_id]
 
-    gateway.wait_for(lines)
+    gateway.wait_for(written)
 
-    assert list(lines()[-1]) == list(json.loads(shown))
+    assert list(written()[0]) == list(json.loads(shown))
 
 
 def test_the_table_of_endpoints_is_the_one_of_the_application(readme: str, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ class RunningGateway:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = CIMultiDict(line.split(": ", 1) for line in head[1:] if line)
+            headers = CIMultiDict[str](line.partition(": ")[::2] for line in head[1:] if line)
             body = await reader.readexactly(int(headers.get("Content-Length", "0")))
             writer.close()
         return Answer(int(head[0].split(" ")[1]), headers, body)
