@@ -108,13 +108,17 @@ async def test_what_is_in_flight_is_counted_and_comes_back(gateway: RunningGatew
     assert after[IN_FLIGHT] == 1
 
 
-@pytest.mark.parametrize("model", ["random-{}", "up0/random-{}", "up1/{}", "x" * 300 + "{}"])
-async def test_a_thousand_names_of_models_make_no_thousand_series(gateway: RunningGateway, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "count"), [("random-{}", 1000), ("up0/random-{}", 300), ("up1/{}", 300), ("x" * 300 + "{}", 300)]
+)
+async def test_a_thousand_names_of_models_make_no_thousand_series(
+    gateway: RunningGateway, model: str, count: int
+) -> None:
     await gateway.chat(model=model.format("first"))
     await gateway.figures()  # whose own series are on the next page
     before = set(await gateway.figures())
 
-    for start in range(0, 1000, 50):
+    for start in range(0, count, 50):
         await asyncio.gather(*(gateway.chat(model=model.format(number)) for number in range(start, start + 50)))
     after = set(await gateway.figures())
 

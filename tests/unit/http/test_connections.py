@@ -39,8 +39,8 @@ class Flood:
 
 
 @asynccontextmanager
-async def serving(application: web.Application) -> AsyncIterator[int]:
-    runner = EnvelopeRunner(application, stall_seconds=STALL_SECONDS, handler_cancellation=True, access_log=None)
+async def serving(application: web.Application, stall_seconds: float = STALL_SECONDS) -> AsyncIterator[int]:
+    runner = EnvelopeRunner(application, stall_seconds=stall_seconds, handler_cancellation=True, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -71,12 +71,12 @@ async def test_a_caller_that_reads_nothing_is_cut() -> None:
 async def test_a_caller_that_reads_slowly_is_not_cut() -> None:
     flood = Flood()
     loop = asyncio.get_running_loop()
-    async with serving(flood.application) as port:
+    async with serving(flood.application, 2 * STALL_SECONDS) as port:
         connection = await connect(port)
-        until = loop.time() + 4 * STALL_SECONDS
+        until = loop.time() + 5 * STALL_SECONDS
         while loop.time() < until:
-            await loop.sock_recv(connection, 20_000)
-            await asyncio.sleep(0.005)
+            await loop.sock_recv(connection, 60_000)
+            await asyncio.sleep(0.001)
         still_served = not flood.ended.is_set()
 
         connection.close()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import errors
@@ -72,6 +72,7 @@ def test_a_status_becomes_its_class_with_the_callers_status_and_code(
         assert error.upstream_status == status
 
 
+@settings(deadline=None)
 @given(st.integers(100, 999), st.binary(max_size=300))
 def test_no_answer_at_all_escapes_the_table(status: int, body: bytes) -> None:
     error = classify(status, {}, body)
@@ -81,6 +82,7 @@ def test_no_answer_at_all_escapes_the_table(status: int, body: bytes) -> None:
     assert error.message
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(), st.lists, max_leaves=5
@@ -133,6 +135,7 @@ def test_every_form_of_retry_after_is_understood_and_kept_in_bounds(
     assert found == (None if seconds is None else pytest.approx(seconds))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_retry_after_header_raises(value: str) -> None:
     found = retry_after({"retry-after": value, "retry-after-ms": value}, now=lambda: NOW)

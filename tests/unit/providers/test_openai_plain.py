@@ -306,11 +306,11 @@ async def test_silence_before_the_answer_ends_at_the_first_event_limit(
 async def test_a_body_that_has_begun_has_until_the_total_limit(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
     gate = Gate()
     upstream.script(Held(Chat("late"), gate, before=0))
-    asking = asyncio.create_task(ask(wire, patience=make_patience(first_event=SHORT_SECONDS, total=30)))
+    asking = asyncio.create_task(ask(wire, patience=make_patience(first_event=2 * SHORT_SECONDS, total=30)))
     await gate.reached()
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(asking), 3 * SHORT_SECONDS)
+        await asyncio.wait_for(asyncio.shield(asking), 4 * SHORT_SECONDS)
     gate.open()
 
     assert json.loads(await asking)["choices"][0]["message"]["content"] == "late"

@@ -373,14 +373,14 @@ async def test_a_slow_reader_is_not_the_upstreams_silence(wire: OpenAIWire, upst
     gate = Gate()
     upstream.script(Held(STREAM, gate, before=2))
     loop = asyncio.get_running_loop()
-    patience = make_patience(between_events=SHORT_SECONDS)
+    patience = make_patience(between_events=2 * SHORT_SECONDS)
 
     async with await wire.send(make_exchange(stream=True, patience=patience)) as reply:
         blocks = aiter(reply)
         out = await anext(blocks)
         gate.open()
         late = loop.create_future()
-        loop.call_later(3 * SHORT_SECONDS, late.set_result, None)
+        loop.call_later(4 * SHORT_SECONDS, late.set_result, None)
         await late
         out += b"".join([block async for block in blocks])
 
