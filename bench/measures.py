@@ -18,7 +18,7 @@ from bench.systems import BenchError, Program, System, running
 REST_SECONDS = 0.02  # after a slice: long enough to be idle, so that the kernel's books are exact
 SETTLE_SECONDS = 0.15  # after the last: longer than log lines gather, so that writing them is counted
 WARM_UP = {"chat": 500, "stream": 300, "trickled": 32, "embedding": 300}
-SOAK_STEPS = 10
+SOAK_STEPS = 20
 SOAK_MIX = ((CHAT, 0.7), (STREAM, 0.15), (EMBEDDING, 0.15))
 
 

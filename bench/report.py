@@ -22,13 +22,13 @@ START_BOUND_SECONDS = 1.0
 MEMORY_BOUND_MEGABYTES = 90.0
 TWO_WORKERS_BOUND = 1.8
 
-UNSURE = "the interval spans the bound"
+UNSURE = "interval spans bound"
 BUSY_LOAD = 0.5  # runnable processes in the minute before the run
 
 TITLES = {
     "chat": "chat",
-    "stream": "stream, 100 chunks together",
-    "trickled": "stream, chunk by chunk",
+    "stream": "stream, chunks together",
+    "trickled": "stream, one by one",
     "embedding": "embedding, 1,536 floats",
 }
 

@@ -103,7 +103,7 @@ class Session:
         served = gateway.served
         self.found.rows.append(
             Row(
-                f"resident per worker after {served:,} requests",
+                f"resident after {served:,} requests",
                 "MB",
                 base / MEGABYTE,
                 largest.resident / MEGABYTE,
@@ -121,7 +121,7 @@ class Session:
         megabytes, slope = run(measures.soak(gateway, self._soak))
         self.found.rows.append(
             Row(
-                f"resident per worker after {gateway.served:,} requests",
+                f"resident after {gateway.served:,} requests",
                 "MB",
                 None,
                 megabytes[-1],
@@ -181,6 +181,6 @@ class Session:
                 spread(gateway.seconds).median,
                 bound=report.START_BOUND_SECONDS,
                 bounded="value",
-                note=f"fastest {min(gateway.seconds):.2f} s; {spread(gateway.cpu_seconds).median:.2f} s of processor",
+                note=f"fastest {min(gateway.seconds):.2f}; cpu {spread(gateway.cpu_seconds).median:.2f}",
             )
         )

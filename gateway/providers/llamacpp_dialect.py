@@ -98,8 +98,7 @@ class LlamaCppScanner(SseScanner):
     """Gives one role chunk for each choice first and in order, and one usage chunk last."""
 
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__(keep_usage=exchange.wants_usage)
-        self._choices = exchange.body.get("n") or 1
+        super().__init__(keep_usage=exchange.wants_usage, choices=exchange.body.get("n") or 1)
         prompt = exchange.body.get("prompt")
         self._shares_prompt = not isinstance(prompt, list) or isinstance(prompt[0], int)
         self._created: Any = None
@@ -152,7 +151,7 @@ class LlamaCppScanner(SseScanner):
     def _roles(self, first: Payload) -> Iterator[bytes]:
         if first.get("object") != "chat.completion.chunk":
             return
-        for index in range(self._choices):
+        for index in range(self.choices):
             delta = {"role": "assistant", "content": "", "refusal": None}
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
             yield encode_event({**first, "choices": [choice]})

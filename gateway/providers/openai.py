@@ -93,7 +93,7 @@ class OpenAIWire:
 
     def make_scanner(self, exchange: Exchange) -> SseScanner:
         """Return what reads this exchange's stream; a dialect of the wire has its own."""
-        return SseScanner(keep_usage=exchange.wants_usage)
+        return SseScanner(keep_usage=exchange.wants_usage, choices=exchange.body.get("n") or 1)
 
     async def is_ready(self, model: str) -> bool:
         return True  # a hosted upstream is taken at its word until an attempt fails

@@ -16,7 +16,7 @@ from gateway.providers.base import Patience
 from gateway.providers.classify import as_error_object, classify_object
 from gateway.providers.pool import is_lost
 from gateway.providers.sweeper import Sweeper
-from gateway.wire import DONE_EVENT, EventTooLarge, SseScanner
+from gateway.wire import EventTooLarge, SseScanner
 
 LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for the connection to be kept
 
@@ -78,8 +78,13 @@ class StreamReply:
         """
         while not (self._scanner.started or self._scanner.is_over):
             self._first = await self._read()
-        if self._scanner.is_over and not self._first:
+        self._raise_failure_before_content()
+
+    def _raise_failure_before_content(self) -> None:
+        if not self._first:
             self._raise_failure()
+        if self._scanner.done and b'"choices"' not in self._first:
+            raise UpstreamProtocolError("The upstream's stream ended before it began.", code="upstream_empty_stream")
 
     async def __aenter__(self) -> Self:
         self._sweeper.add(self)
@@ -128,8 +133,7 @@ class StreamReply:
             return block
         if not self._scanner.finished:
             raise _interrupted(None)
-        self._scanner.finish()  # every choice was finished, only the closing word was left out
-        return block + DONE_EVENT
+        return block + self._scanner.closing()  # the choice was finished, only the closing word was left out
 
     def _raise_failure(self) -> None:
         reported = self._scanner.error

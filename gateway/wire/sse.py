@@ -20,6 +20,7 @@ from gateway.wire.usage import read_usage
 DONE_EVENT = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
+_USUAL_END = b"\n\n" + DONE_EVENT
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Inside a JSON string the quotes would be escaped, so these match keys only.
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
@@ -41,13 +42,14 @@ def encode_event(payload: dict[str, Any]) -> bytes:
 class SseScanner:
     """Cuts raw bytes into whole events with LF line ends.
 
-    `keep_usage` says whether the caller asked for usage; if not, it is noted and taken out.
+    `keep_usage` says whether the caller asked for usage: it is always noted and taken out, and given back as the last
+    chunk if so. `choices` is how many were asked for. The role of each choice is let through once.
     After each `feed`: `started` (a data event was seen; the first one is always read), `is_over` (nothing more is to be
     relayed) and why: `done` ([DONE] passed), `error` (the object of an error event) or `broken` (an event that had to
     be read is not a JSON object). `usage` is what the upstream counted, once it said so.
     """
 
-    def __init__(self, *, keep_usage: bool) -> None:
+    def __init__(self, *, keep_usage: bool, choices: int = 1) -> None:
         self.is_over = False
         self.done = False
         self.started = False
@@ -55,11 +57,15 @@ class SseScanner:
         self.error: Any = None
         self.usage: Usage | None = None
         self.keep_usage = keep_usage
+        self.choices = choices
+        self._usage_event = b""
+        self._given_roles: set[int] = set()
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._skip_newline = False
         self._is_first = True
         self._has_running_usage = False
+        self._has_running_role: bool | None = None  # not known before the second event
         self._recent: deque[bytes] = deque(maxlen=_RECENT_BLOCKS)
 
     def finish(self) -> None:
@@ -75,10 +81,15 @@ class SseScanner:
         self.error = error
         self.is_over = True
 
+    def closing(self) -> bytes:
+        """Return the end of a good stream: the usage, if it was asked for and told, and [DONE]."""
+        self.finish()
+        return self._usage_event + DONE_EVENT
+
     @property
     def finished(self) -> bool:
-        """Tell whether one of the last events carried a finish reason."""
-        return any(_FINISHED.search(block) for block in self._recent)
+        """Tell whether the choice was finished; of several it is not known without reading everything."""
+        return self.choices == 1 and any(_FINISHED.search(block) for block in self._recent)
 
     def recall(self, block: bytes) -> None:
         """Remember a relayed block for `finished`."""
@@ -105,16 +116,13 @@ class SseScanner:
         """Return the whole events that `chunk` completes, in LF form, and hold what is left over."""
         if b"\r" in chunk or self._skip_newline:
             chunk = self._with_plain_newlines(chunk)
-        if b"\n" not in chunk:
+        last = self._held[-1][-1:] if self._held else b""
+        if b"\n\n" not in last + chunk:  # only where an event ends is anything put together
             return self._hold(chunk)
-        if self._held:
-            self._held.append(chunk)
-            chunk = b"".join(self._held)
-            self._held.clear()
-            self._held_bytes = 0
+        chunk = b"".join((*self._held, chunk))
+        self._held.clear()
+        self._held_bytes = 0
         end = chunk.rfind(b"\n\n") + 2
-        if end < 2:
-            return self._hold(chunk)
         self._hold(chunk[end:])
         return chunk[:end]
 
@@ -136,40 +144,59 @@ class SseScanner:
 
     def inspect(self, block: bytes) -> bytes:
         """Return what is to be relayed of a block of whole events; for dialects that need more, to be overridden."""
-        if not self.started:
-            block = self._begin(block)
         self._recent.append(block)
+        first = b""
+        if not self.started:
+            first, block = self._begin(block)
+            if not block:
+                return first
+        if self._has_running_role is None:
+            self._look_for_roles(block)
         suspects = self._suspects(block)
-        return self._sift(block, suspects) if suspects else block
+        return first + (self._sift(block, suspects) if suspects else block)
 
-    def _begin(self, block: bytes) -> bytes:
-        """Look for the first data event; it is read, because a stream counts as begun when it is sound."""
+    def _begin(self, block: bytes) -> tuple[bytes, bytes]:
+        """Return the first data event, read, because a stream counts as begun when it is sound, and what follows it.
+
+        What comes before it, comments, is dropped: until then the caller was promised nothing.
+        """
         if self._is_first:
             self._is_first = False
             block = block.removeprefix(_BYTE_ORDER_MARK)
         data = _ANY_DATA.search(block)
         if data is None:
-            return block
+            return b"", b""
         self.started = True
         start = _event_start(block, data.end())
         end = block.index(b"\n\n", start) + 2
         self._has_running_usage = _USAGE_OBJECT.search(block, start, end) is not None
-        return block[:start] + self._judge(block[start:end]) + (b"" if self.is_over else block[end:])
+        first = self._judge(block[start:end])
+        return first, b"" if self.is_over else block[end:]
+
+    def _look_for_roles(self, block: bytes) -> None:
+        """Learn from the second event whether this upstream repeats the role in each."""
+        data = _ANY_DATA.search(block)
+        if data is not None:
+            self._has_running_role = b'"role"' in block[data.start() : block.index(b"\n\n", data.start())]
 
     def _suspects(self, block: bytes) -> Sequence[int]:
-        """Return where the events begin that may end the stream, fail it or carry usage, in their order.
+        """Return where the events begin that must be read, in their order.
 
-        Nothing follows these but each other, so they are looked for in a block's last events; searching all of a
-        large block costs as much as relaying it. An upstream that sends a running count in its first event is
-        searched throughout.
+        Each search of a large block costs a twentieth of relaying it. Usage is told at the end, or throughout from
+        the first event on; a role in the second event comes again in all.
         """
+        is_end = block.endswith(_USUAL_END)
         begin = 0 if self._has_running_usage or len(block) < _SMALL_BLOCK_BYTES else _last_events(block)
-        tail = block[begin:] if begin else block
-        if not (b'"usage"' in tail or b"[DONE]" in tail or b'"error"' in tail):
-            return _NOWHERE
-        positions = [*_all(block, b"[DONE]", begin), *_all(block, b'"error"', begin)]
-        positions += [match.start() for match in _USAGE_OBJECT.finditer(block, begin)]
-        return sorted({_event_start(block, position) for position in positions})
+        positions: list[int] = [len(block) - 2] if is_end else []
+        if not is_end and b"[DONE]" in block:
+            positions += _all(block, b"[DONE]")
+        if b'"error"' in block:
+            positions += _all(block, b'"error"')
+        if block.find(b'"usage"', begin) >= 0:
+            positions += [match.start() for match in _USAGE_OBJECT.finditer(block, begin)]
+        if self._has_running_role:
+            positions += _all(block, b'"role"')
+        return sorted({_event_start(block, position) for position in positions}) if positions else _NOWHERE
 
     def _sift(self, block: bytes, suspects: Sequence[int]) -> bytes:
         kept, position = [], 0
@@ -184,10 +211,11 @@ class SseScanner:
         return b"".join(kept)
 
     def _judge(self, event: bytes) -> bytes:
-        data = data_of(event)
+        data = data_of(event).strip()
+        if not data:
+            return event
         if data == b"[DONE]":
-            self.finish()
-            return DONE_EVENT
+            return self.closing()
         payload = parse_event(data)
         if payload is None:
             self.break_off()
@@ -195,26 +223,41 @@ class SseScanner:
         if payload.get("error"):
             self.fail(payload["error"])
             return b""
-        if not isinstance(payload.get("usage"), dict):
-            return event
-        self.usage = read_usage(payload["usage"])
-        if self.keep_usage:
-            return event
-        if not payload.get("choices"):
-            return b""
-        del payload["usage"]
-        return encode_event(payload)
+        changed = self._drop_known_roles(payload)
+        usage = payload.get("usage")
+        if isinstance(usage, dict):
+            changed = True
+            self.usage = read_usage(usage)
+            del payload["usage"]
+            if self.keep_usage:
+                self._usage_event = encode_event({**payload, "choices": [], "usage": usage})
+            if not payload.get("choices"):
+                return b""
+        return encode_event(payload) if changed else event
+
+    def _drop_known_roles(self, payload: dict[str, Any]) -> bool:
+        """Let each choice's role through once: clients put the deltas' texts together, roles too."""
+        changed = False
+        for choice in payload.get("choices") or ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if isinstance(delta, dict) and delta.get("role"):
+                index = choice.get("index", 0)
+                if index in self._given_roles:
+                    del delta["role"]
+                    changed = True
+                self._given_roles.add(index)
+        return changed
 
 
-def _all(block: bytes, word: bytes, begin: int) -> Iterator[int]:
-    position = block.find(word, begin)
+def _all(block: bytes, word: bytes) -> Iterator[int]:
+    position = block.find(word)
     while position >= 0:
         yield position
         position = block.find(word, position + 1)
 
 
 def _last_events(block: bytes) -> int:
-    """Return where the last three events begin: an error or the usage, and the end."""
+    """Return where the last three events begin: the finish reason, the usage and the end."""
     start = len(block) - 2
     for _ in range(3):
         start = block.rfind(b"\n\n", 0, start)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,9 +46,3 @@ def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="session")
 def readme() -> str:
     return (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="session")
-def readme_blocks(readme: str) -> list[tuple[str, str]]:
-    """Language and text of every fenced block of the README, in order."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
