@@ -1,4 +1,4 @@
-"""`python -m bench`: run the harness, print its table, exit with 1 for a failure, or with --strict for a bound exceeded."""
+"""`python -m bench`: run the harness, print its table, exit with 1 for a failure, or with --strict for a bound not held."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bench.systems import BenchError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code."""
     asked = options.parse(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     progress = Console(stderr=True)
     signal.signal(signal.SIGTERM, _end)
     began = time.monotonic()

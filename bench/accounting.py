@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -31,6 +32,13 @@ def cpu_seconds(pid: int) -> float:
         return time.clock_gettime(clock_id(pid))
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def waited_seconds(pid: int) -> float:
+    """Return how long the main thread of a process was ready but had no core: other programs had it. 0.0 off Linux."""
+    if sys.platform != "linux":
+        return 0.0
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def tree(pid: int) -> list[int]:
@@ -67,6 +75,10 @@ class Meter:
     def read(self) -> float:
         """Return the seconds of all processes together; raises OSError or NoSuchProcess when one has ended."""
         return sum(map(cpu_seconds, self._pids))
+
+    def waited(self) -> float:
+        """Return the seconds that their main threads waited for a core."""
+        return sum(map(waited_seconds, self._pids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ from typing import Protocol
 from bench.accounting import MEGABYTE, Memory, Meter, busiest, memory, snapshot
 from bench.canned import CHAT, EMBEDDING, STREAM, Request
 from bench.load import Crew, Tally
-from bench.ratios import slope, turn
+from bench.ratios import keep, slope, turn
 from bench.systems import BenchError, Program, System, running
 
 REST_SECONDS = 0.02  # after a slice: long enough to be idle, so that the kernel's books are exact
 SETTLE_SECONDS = 0.15  # after the last: longer than log lines gather, so that writing them is counted
+CALM_WAITING_SHARE = 0.05  # of a slice without a core, above which its turn does not count; at rest it is 0.01
+MOST_TURNS = 1.6  # times the turns that are wanted, while too few were calm
 WARM_UP = {"chat": 500, "stream": 300, "trickled": 32, "embedding": 300}
 SOAK_STEPS = 20
 SOAK_MIX = ((CHAT, 0.7), (STREAM, 0.15), (EMBEDDING, 0.15))
@@ -47,10 +49,43 @@ QUICK = Effort({"chat": 40, "stream": 40, "trickled": 15, "embedding": 30}, _REQ
 
 @dataclass(slots=True)
 class Series:
-    """What was found of one system, turn by turn: processor seconds per request, requests per second."""
+    """One system turn by turn: processor seconds per request, requests per second, share of the slice without a core."""
 
     seconds: list[float] = field(default_factory=list)
     per_second: list[float] = field(default_factory=list)
+    waiting: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The series by name, and which turns were calm for every system: only those count.
+
+    Other programs on the cores add to every system's cost alike and so pull each ratio towards 1. What is calm is told by
+    the kernel's run queue, never by the cost.
+    """
+
+    series: Mapping[str, Series]
+    wanted: int
+
+    @property
+    def calm(self) -> list[bool]:
+        turns = zip(*(series.waiting for series in self.series.values()), strict=True)
+        return [max(shares) <= CALM_WAITING_SHARE for shares in turns]
+
+    @property
+    def is_enough(self) -> bool:
+        """Tell whether at least half of the wanted turns were calm; with fewer there is no verdict."""
+        return 2 * sum(self.calm) >= self.wanted
+
+    def seconds(self, name: str) -> list[float]:
+        """Return the cost of one system in the calm turns; in all of them when there are too few."""
+        found = self.series[name].seconds
+        return keep(found, self.calm) if self.is_enough else found
+
+    def per_second(self, name: str) -> list[float]:
+        """Return the speed of one system in the calm turns; in all of them when there are too few."""
+        found = self.series[name].per_second
+        return keep(found, self.calm) if self.is_enough else found
 
 
 async def send(system: System, loader: Loader, count: int) -> Tally:
@@ -62,8 +97,9 @@ async def send(system: System, loader: Loader, count: int) -> Tally:
     return tally
 
 
-async def compare(systems: Sequence[System], request: Request, effort: Effort, by: Open = Crew) -> dict[str, Series]:
-    """Measure all systems turn by turn, each in a slice of its own; returns the series by name."""
+async def compare(systems: Sequence[System], request: Request, effort: Effort, by: Open = Crew) -> Comparison:
+    """Measure all systems turn by turn, each in a slice of its own, until enough turns were calm or time is up."""
+    wanted = effort.turns[request.name]
     async with AsyncExitStack() as stack:
         for system in systems:
             crew = await stack.enter_async_context(Crew(system.port, request))
@@ -73,11 +109,16 @@ async def compare(systems: Sequence[System], request: Request, effort: Effort, b
             _Lane(system, await stack.enter_async_context(by(system.port, request)), effort.requests[request.name])
             for system in systems
         ]
-        for number in range(effort.turns[request.name]):
+        found = Comparison({lane.system.name: lane.series for lane in lanes}, wanted)
+        number = 0
+        while sum(found.calm) < wanted and number < wanted * MOST_TURNS:
             for lane in turn(lanes, number):
                 await lane.run()
+            number += 1
         await asyncio.sleep(SETTLE_SECONDS)
-        return {lane.system.name: lane.end() for lane in lanes}
+        for lane in lanes:
+            lane.book()
+    return found
 
 
 class _Lane:
@@ -85,30 +126,28 @@ class _Lane:
 
     def __init__(self, system: System, loader: Loader, count: int) -> None:
         self.system = system
+        self.series = Series()
         self._loader = loader
         self._count = count
         self._meter = Meter(system.pid)
         self._answered = 0
         self._before = 0.0
-        self._series = Series()
 
     async def run(self) -> None:
         """Send one slice and give the system time to come to rest."""
-        self._book()
+        self.book()
+        waited = self._meter.waited()
         tally = await send(self.system, self._loader, self._count)
         self._answered = tally.answered
-        self._series.per_second.append(tally.per_second)
+        self.series.per_second.append(tally.per_second)
         await asyncio.sleep(REST_SECONDS)
+        self.series.waiting.append((self._meter.waited() - waited) / tally.seconds)
 
-    def end(self) -> Series:
-        """Return the series."""
-        self._book()
-        return self._series
-
-    def _book(self) -> None:
+    def book(self) -> None:
+        """Take what was spent since the last slice began as its cost."""
         now = self._meter.read()
         if self._answered:
-            self._series.seconds.append((now - self._before) / self._answered)
+            self.series.seconds.append((now - self._before) / self._answered)
         self._before = now
 
 

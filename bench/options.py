@@ -16,7 +16,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Measure what the gateway costs beside a plain aiohttp proxy, on this machine, on loopback only.",
     )
     parser.add_argument("--quick", action="store_true", help="fewer turns: a first look in half a minute")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when a bound is exceeded")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 when a bound is exceeded or could not be judged"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured to FILE")
     parser.add_argument(
         "--only", action="append", choices=["chat", "stream", "trickled", "embedding", "workers", "start"], default=[]

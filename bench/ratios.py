@@ -49,6 +49,11 @@ def turn(ones: Sequence[T], number: int) -> list[T]:
     return list(ones) if number % 2 == 0 else list(reversed(ones))
 
 
+def keep(values: Sequence[float], flags: Sequence[bool]) -> list[float]:
+    """Return the values whose flag is set; raises ValueError when there are not as many flags."""
+    return [value for value, flag in zip(values, flags, strict=True) if flag]
+
+
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """Return the least-squares slope through (x, y) points; 0.0 when there are fewer than two different x."""
     if len({x for x, _ in points}) < 2:

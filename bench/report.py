@@ -14,6 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from bench.measures import Comparison
 from bench.ratios import Spread, ratios, spread
 
 # What the gateway may cost; the figures' origin is bench/design.md.
@@ -23,6 +24,8 @@ MEMORY_BOUND_MEGABYTES = 90.0
 TWO_WORKERS_BOUND = 1.8
 
 UNSURE = "interval spans bound"
+TOO_BUSY = "machine too busy: no verdict"
+VERDICTS = {True: "[green]yes[/]", False: "[bold red]NO[/]", None: ""}
 BUSY_LOAD = 0.5  # runnable processes in the minute before the run
 
 TITLES = {
@@ -46,10 +49,18 @@ class Row:
     bounded: Literal["ratio", "value"] = "ratio"
     is_floor: bool = False
     note: str = ""
+    is_calm: bool = True
+
+    @property
+    def is_undecided(self) -> bool:
+        """Tell whether there is a bound but the machine was too busy to hold the figure against it."""
+        return self.bound is not None and not self.is_calm
 
     @property
     def is_within(self) -> bool | None:
-        """Tell whether the bound holds; None when there is none or nothing was measured."""
+        """Tell whether the bound holds; None when there is none, nothing was measured, or the machine was too busy."""
+        if not self.is_calm:
+            return None
         figure = self.value if self.bounded == "value" else None if self.ratio is None else self.ratio.median
         if self.bound is None or figure is None:
             return None
@@ -63,23 +74,24 @@ class Row:
         return not self.ratio.low <= self.bound <= self.ratio.high
 
 
-def cpu_row(
-    kind: str, seconds: Mapping[str, Sequence[float]], name: str = "gateway", bound: float | None = None
-) -> Row:
+def cpu_row(kind: str, found: Comparison, name: str = "gateway", bound: float | None = None) -> Row:
     """Return the row of one comparison, in processor microseconds per request."""
+    raw, own = found.seconds("raw"), found.seconds(name)
     return Row(
         TITLES.get(kind, kind),
         "cpu µs",
-        statistics.median(seconds["raw"]) * 1e6,
-        statistics.median(seconds[name]) * 1e6,
-        spread(ratios(seconds[name], seconds["raw"])),
+        statistics.median(raw) * 1e6,
+        statistics.median(own) * 1e6,
+        spread(ratios(own, raw)),
         bound,
+        note=f"{sum(found.calm)} of {len(found.calm)} turns calm",
+        is_calm=found.is_enough,
     )
 
 
 def is_within(rows: Sequence[Row]) -> bool:
-    """Tell whether no row exceeds its bound."""
-    return all(row.is_within is not False for row in rows)
+    """Tell whether every bound was seen to hold: one that could not be judged was not."""
+    return not any(row.is_within is False or row.is_undecided for row in rows)
 
 
 def table(rows: Sequence[Row], *, title: str, column: str = "gateway") -> Table:
@@ -91,9 +103,10 @@ def table(rows: Sequence[Row], *, title: str, column: str = "gateway") -> Table:
         found.add_column(heading, justify="right")
     found.add_column("")
     for row in rows:
-        ok = {True: "[green]yes[/]", False: "[bold red]NO[/]", None: ""}[row.is_within]
+        ok = "[yellow]?[/]" if row.is_undecided else VERDICTS[row.is_within]
         cells = [_number(row.raw), _number(row.value), _ratio(row.ratio), _bound(row), ok]
-        found.add_row(row.measure, row.unit, *cells, row.note if row.is_sure else UNSURE)
+        remarks = [row.note, "" if row.is_calm else TOO_BUSY, "" if row.is_sure else UNSURE]
+        found.add_row(row.measure, row.unit, *cells, "; ".join(filter(None, remarks)))
     return found
 
 
@@ -134,19 +147,19 @@ def busy_remark(load_average: float) -> str:
     if load_average <= BUSY_LOAD:
         return ""
     return (
-        f"other programs kept the machine busy (load average {load_average:.1f} before the run): absolute times are too "
-        "high, the intervals wide"
+        f"other programs kept the machine busy (load average {load_average:.1f} before the run): times are too high and "
+        "ratios to raw too low"
     )
 
 
-def document(rows: Sequence[Row], turns: Mapping[str, Mapping[str, Sequence[float]]], seconds: float) -> dict[str, Any]:
+def document(rows: Sequence[Row], turns: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Return everything that was measured, ready for JSON."""
     return {
         "machine": machine(),
         "arguments": sys.argv[1:],
         "seconds": round(seconds, 1),
         "is_within": is_within(rows),
-        "rows": [{**asdict(row), "is_within": row.is_within} for row in rows],
+        "rows": [{**asdict(row), "is_within": row.is_within, "is_undecided": row.is_undecided} for row in rows],
         "turns": turns,
     }
 

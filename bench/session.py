@@ -8,13 +8,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench import measures, profiling, report
 from bench.accounting import MEGABYTE
 from bench.canned import CHAT, REQUESTS, Request
 from bench.load import Crew
 from bench.loop import run
-from bench.measures import Series
+from bench.measures import Comparison
 from bench.ratios import ratios, spread
 from bench.report import Row
 from bench.stage import CORES_FOR_TWO_WORKERS, Cores, Stage
@@ -31,7 +32,7 @@ class Found:
 
     rows: list[Row] = field(default_factory=list)
     nginx: list[Row] = field(default_factory=list)
-    turns: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    turns: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -89,12 +90,11 @@ class Session:
             if self._soak:
                 self._watch(gateway)
 
-    def _add(self, kind: str, found: dict[str, Series]) -> None:
-        seconds = {name: series.seconds for name, series in found.items()}
-        self.found.turns[kind] = seconds
-        self.found.rows.append(report.cpu_row(kind, seconds, bound=report.RATIO_BOUNDS.get(kind)))
-        if "nginx" in seconds:
-            self.found.nginx.append(report.cpu_row(kind, seconds, "nginx"))
+    def _add(self, kind: str, found: Comparison) -> None:
+        self.found.turns[kind] = {name: dataclasses.asdict(series) for name, series in found.series.items()}
+        self.found.rows.append(report.cpu_row(kind, found, bound=report.RATIO_BOUNDS.get(kind)))
+        if "nginx" in found.series:
+            self.found.nginx.append(report.cpu_row(kind, found, "nginx"))
 
     def _memory(self, raw: System, gateway: System) -> None:
         own = measures.workers_memory(gateway)
@@ -152,7 +152,7 @@ class Session:
             systems = [stack.enter_context(self._stage.running(program, cores.measured)) for program in programs]
             self._say("chat, two workers against one on two cores")
             found = run(measures.compare(systems, CHAT, self._effort, self._by))
-        one, two = found["one"].per_second, found["two"].per_second
+        one, two = found.per_second("one"), found.per_second("two")
         self.found.rows.append(
             Row(
                 "chat, two workers over one",
@@ -163,6 +163,7 @@ class Session:
                 bound=report.TWO_WORKERS_BOUND,
                 is_floor=True,
                 note="one worker in place of raw",
+                is_calm=found.is_enough,
             )
         )
 

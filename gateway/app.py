@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.auth import KeyRing
 from gateway.call import Role
-from gateway.config import Config, resolve
+from gateway.config import Config, is_loopback, resolve
 from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher
 from gateway.http import (
     Answers,
@@ -26,6 +26,7 @@ from gateway.http import (
     ModelRoutes,
     check_host,
     guard,
+    meet_expectation,
     observe,
     render_errors,
 )
@@ -38,7 +39,6 @@ from gateway.rundir import model_socket, model_status, model_trouble
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
 
 PUBLISH_SECONDS = 1.0
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CALLERS: frozenset[Role] = frozenset({"user", "admin"})
 READERS: frozenset[Role] = frozenset({"user", "admin", "viewer"})
 OPERATORS: frozenset[Role] = frozenset({"admin", "viewer"})
@@ -59,14 +59,16 @@ def routes(rooms: Rooms) -> list[web.RouteDef]:
     """Return every route there is. What is not behind `closed` is public."""
     closed = partial(guard, ring=rooms.ring)
     return [
-        web.get("/healthz", rooms.health.alive, allow_head=True),
-        web.get("/readyz", rooms.health.ready, allow_head=True),
-        web.get("/metrics", closed(rooms.health.metrics, roles=OPERATORS), allow_head=False),
+        web.get("/healthz", rooms.health.alive),
+        web.head("/healthz", rooms.health.alive),
+        web.get("/readyz", rooms.health.ready),
+        web.head("/readyz", rooms.health.ready),
+        web.get("/metrics", closed(rooms.health.metrics, roles=OPERATORS)),
         web.post("/v1/chat/completions", closed(rooms.chat.chat, roles=CALLERS)),
         web.post("/v1/completions", closed(rooms.chat.complete, roles=CALLERS)),
         web.post("/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
-        web.get("/v1/models", closed(rooms.models.list, roles=READERS), allow_head=False),
-        web.get("/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS), allow_head=False),
+        web.get("/v1/models", closed(rooms.models.list, roles=READERS)),
+        web.get("/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS)),
     ]
 
 
@@ -78,7 +80,8 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
     resolved = resolve(config)
     drain = Drain()
     metrics = Metrics()
-    sink = LogSink(sys.stderr.buffer, config.secrets())
+    # The unbuffered file below standard error: a writer that a slow reader holds up must not hold up the end as well.
+    sink = LogSink(getattr(sys.stderr.buffer, "raw", sys.stderr.buffer), config.secrets())
     journal = Journal(metrics, sink)
     ring = KeyRing(config.auth.keys)
     providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
@@ -98,10 +101,11 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
         middlewares=[
             observe(journal, clock),
             render_errors(drain),
-            check_host(server.allowed_hosts, any_name=server.host not in LOOPBACK and not server.allowed_hosts),
+            check_host(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts),
         ],
     )
-    application.add_routes(routes(rooms))
+    for route in routes(rooms):
+        application.router.add_route(route.method, route.path, route.handler, expect_handler=meet_expectation)
     application[DRAIN] = drain
     application.cleanup_ctx.append(
         partial(_lifetimes, providers=providers, metrics=metrics, journal=journal, sink=sink)

@@ -50,8 +50,11 @@ class KeyRing:
     """Tells the caller behind a token."""
 
     def __init__(self, keys: Iterable[KeySettings]) -> None:
+        # Keys filled from files often end in a newline; no header could bring that back.
         self._callers = {
-            sha256(key.key.get_secret_value().encode()).digest(): Caller(key.name, key.role, frozenset(key.models))
+            sha256(key.key.get_secret_value().strip().encode()).digest(): Caller(
+                key.name, key.role, frozenset(key.models)
+            )
             for key in keys
         }
         self._anyone = None if self._callers else Caller("anonymous", "admin")

@@ -12,6 +12,7 @@
     │   ├── RequestTimeout         408  the caller's body did not arrive
     │   ├── RequestTooLarge        413
     │   ├── UnsupportedMediaType   415
+    │   ├── ExpectationFailed      417
     │   ├── UnknownHost            421
     │   └── RateLimited            429  + Retry-After
     ├── UpstreamError                   the far side's fault; `failover` says whether the next deployment is tried
@@ -146,6 +147,11 @@ class RequestTooLarge(RequestError):
 class UnsupportedMediaType(RequestError):
     status = 415
     code = "unsupported_media_type"
+
+
+class ExpectationFailed(RequestError):
+    status = 417
+    code = "expectation_failed"
 
 
 class UnknownHost(RequestError):

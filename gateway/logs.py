@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import re
+import select
 import sys
 import threading
 import time
@@ -35,6 +36,9 @@ def event(name: str, /, *, level: str = "info", **fields: object) -> None:
     if level == "debug" and os.environ.get(LEVEL_VARIABLE) != "debug":
         return
     line = {"time": format_time(time.time()), "level": level, "event": name, **fields}
+    with suppress(OSError, ValueError):
+        if not select.select([], [sys.stderr], [], 0)[1]:
+            return  # a reader that has stopped must not stop us
     with suppress(OSError, ValueError):  # nobody reads any more: what happens matters more than saying it
         sys.stderr.write(orjson.dumps(line, default=str).decode() + "\n")
         sys.stderr.flush()

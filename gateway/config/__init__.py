@@ -3,5 +3,6 @@
 from gateway.config.document import Config
 from gateway.config.loading import load, parse
 from gateway.config.resolving import Resolved, resolve
+from gateway.config.rules import is_loopback
 
-__all__ = ["Config", "Resolved", "load", "parse", "resolve"]
+__all__ = ["Config", "Resolved", "is_loopback", "load", "parse", "resolve"]

@@ -2,7 +2,7 @@
 
 from gateway.http.answers import Answers
 from gateway.http.chat import ChatRoutes
-from gateway.http.connections import EnvelopeRunner
+from gateway.http.connections import EnvelopeRunner, meet_expectation
 from gateway.http.drain import Drain
 from gateway.http.embeddings import EmbeddingRoutes
 from gateway.http.guard import guard
@@ -24,6 +24,7 @@ __all__ = [
     "ServerSettings",
     "check_host",
     "guard",
+    "meet_expectation",
     "observe",
     "render_errors",
 ]

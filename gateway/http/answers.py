@@ -15,6 +15,7 @@ from gateway.providers import Reply
 from gateway.wire import dump, encode_event
 
 JSON = "application/json"
+_RETRIED_BY_CLIENTS = frozenset({408, 409, 429, *range(500, 600)})
 LONGEST_HEADER = 200  # characters
 
 
@@ -28,6 +29,8 @@ def error_response(error: GatewayError, record: Record) -> web.Response:
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         headers["Retry-After-Ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
+    if len(record.attempts) > 1 and error.http_status in _RETRIED_BY_CLIENTS:
+        headers["x-should-retry"] = "false"  # the gateway has spent the retries; clients would multiply them
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     return web.Response(body=dump(error.envelope()), status=error.http_status, headers=headers)

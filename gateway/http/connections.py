@@ -16,7 +16,7 @@ from aiohttp import web
 
 from gateway import logs
 from gateway.call import Record
-from gateway.errors import GatewayError, InternalError, InvalidRequest
+from gateway.errors import ExpectationFailed, GatewayError, InternalError, InvalidRequest
 from gateway.http.answers import error_response
 
 STALL_SECONDS = 30.0
@@ -32,7 +32,8 @@ class EnvelopeRunner(web.AppRunner):
     __slots__ = ("_stall_seconds",)
 
     def __init__(self, application: web.Application, *, stall_seconds: float = STALL_SECONDS, **options: Any) -> None:
-        super().__init__(application, **options)
+        # Compressed bodies are refused by body.py; unpacking them first would let a small one cost much.
+        super().__init__(application, auto_decompress=False, **options)
         self._stall_seconds = stall_seconds
 
     async def _make_server(self) -> web.Server:
@@ -115,6 +116,18 @@ class _Connection(web.RequestHandler):
         response.headers["x-request-id"] = record.request_id
         response.force_close()
         return response
+
+
+async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Answer an `Expect` header: go on, or say in the usual form that nobody can meet it."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer, whose size tells whether one was begun
+        return None
+    record = Record(f"req_{os.urandom(12).hex()}", 0.0)
+    response = error_response(ExpectationFailed("Only 'Expect: 100-continue' can be met."), record)
+    response.headers["x-request-id"] = record.request_id
+    return response
 
 
 def _failure(status: int, exc: BaseException | None, record: Record) -> GatewayError:

@@ -68,7 +68,7 @@ def line(finished: Finished) -> dict[str, Any]:
     record, status = finished.record, finished.status
     fields: dict[str, Any] = {
         "time": finished.at,
-        "level": "info" if status < 500 else "warning",
+        "level": "warning" if status >= 500 or (status < 400 and record.error) else "info",
         "event": "request",
         "request_id": record.request_id,
         "method": finished.method,

@@ -9,7 +9,7 @@ import email.utils
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -28,6 +28,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 
+SHORTEST_SECRET = 4  # "x" and the like are placeholders of servers that ask for no key
 MAX_MESSAGE_CHARS = 2_000
 SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 0.05, 60.0
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
@@ -36,29 +37,29 @@ _CREDENTIALS = re.compile(
 )
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> GatewayError:
+def classify(status: int, headers: Mapping[str, str], body: bytes, secrets: Sequence[str] = ()) -> GatewayError:
     """Return the error that an upstream answer with a status other than 200 stands for.
 
-    `secret` is our key, taken out of whatever text the caller will read.
+    `secrets` are our key and headers, taken out of whatever text the caller will read.
     """
-    return classify_object(_error_object(body), status, retry_after(headers), secret)
+    return classify_object(_error_object(body), status, retry_after(headers), secrets)
 
 
 def classify_object(
-    reported: Mapping[str, Any], status: int | None = None, rest: float | None = None, secret: str = ""
+    reported: Mapping[str, Any], status: int | None = None, rest: float | None = None, secrets: Sequence[str] = ()
 ) -> GatewayError:
     """Return the error for OpenAI's error object; without a `status` (an error inside a stream) its code decides."""
     code = _word(reported.get("code"))
     kind = _word(reported.get("type"))
     if status is None:
         status = _status_of(reported.get("code"), code, kind)
-    message = scrub(_word(reported.get("message")) or "no reason given", secret)
+    message = scrub(_word(reported.get("message")) or "no reason given", secrets)
     if status in (400, 413, 422) and (code in _CONTEXT_CODES or kind in _CONTEXT_CODES):
         return ContextLengthExceeded(_context_message(reported, message), param=_context_param(reported))
     if status == 404 and not _is_missing_model(code, kind, message):
         return UpstreamProtocolError(f"The upstream does not serve this endpoint: {message}", upstream_status=status)
     if status in _REJECTED:
-        return _rejected(reported, message, status, secret)
+        return _rejected(reported, message, status, secrets)
     make = _BY_STATUS.get(status) or (_unavailable if 500 <= status < 599 else _unexpected)
     return make(message, status, rest, kind if kind == _UNPAID else code)
 
@@ -78,10 +79,11 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
     return min(max(wait, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS)
 
 
-def scrub(text: str, secret: str = "") -> str:
+def scrub(text: str, secrets: Sequence[str] = ()) -> str:
     """Return upstream text without anything that looks like a credential, in a readable length."""
-    if secret:
-        text = text.replace(secret, "***")
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "***")
     return _CREDENTIALS.sub("***", text)[:MAX_MESSAGE_CHARS]
 
 
@@ -168,14 +170,14 @@ _STATUS_BY_WORD = {
 }
 
 
-def _rejected(reported: Mapping[str, Any], message: str, status: int, secret: str) -> UpstreamRejected:
+def _rejected(reported: Mapping[str, Any], message: str, status: int, secrets: Sequence[str]) -> UpstreamRejected:
     code, param = _word(reported.get("code")), _word(reported.get("param"))
     if code is None or code == str(status):  # llama.cpp and others repeat the status as code
         code = "request_too_large" if status == 413 else None
     return UpstreamRejected(
         message,
-        param=param and scrub(param, secret),
-        code=code and scrub(code, secret),
+        param=param and scrub(param, secrets),
+        code=code and scrub(code, secrets),
         upstream_status=status,
     )
 

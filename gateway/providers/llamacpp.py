@@ -1,6 +1,6 @@
 """Models on this machine: each is an OpenAI-wire upstream behind a Unix socket, so only reaching it is special.
 
-The model processes themselves are started by `processes.py` and written in `worker/`.
+The model processes themselves are started in `processes/` and written in `worker/`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from gateway.providers.llamacpp_dialect import (
     refuse_unsupported,
     tidy_completion,
 )
+from gateway.providers.llamacpp_fields import restrict
 from gateway.providers.openai import OpenAIWire
 from gateway.wire import SseScanner, dump, parse_object
 
@@ -69,8 +70,10 @@ class LlamaCpp:
         if local is None:
             raise UpstreamModelMissing(f"There is no local model '{exchange.model}'.")
         refuse_unsupported(exchange, is_embedding=local.is_embedding)
-        if exchange.endpoint == "completions" and exchange.body.get("max_tokens") is None:
-            exchange.body = {**exchange.body, "max_tokens": DEFAULT_COMPLETION_TOKENS}
+        dimensions = exchange.body.get("dimensions")
+        exchange.body = body = restrict({**exchange.settings, **exchange.body})
+        if exchange.endpoint == "completions" and body.get("max_tokens") is None:
+            body["max_tokens"] = DEFAULT_COMPLETION_TOKENS
         try:
             reply = await self._lanes[exchange.model].send(exchange)
         except UpstreamRejected as error:
@@ -84,7 +87,7 @@ class LlamaCpp:
             raise LocalModelUnavailable(
                 f"The local model '{exchange.model}' is not available: {trouble}", retry_after=RETRY_SECONDS
             ) from error
-        return reply if exchange.stream else _tidy(exchange, reply)
+        return reply if exchange.stream else _tidy(exchange, reply, dimensions)
 
     async def is_ready(self, model: str) -> bool:
         local = self._models.get(model)
@@ -95,10 +98,10 @@ class LlamaCpp:
             await lane.close()
 
 
-def _tidy(exchange: Exchange, reply: Reply) -> Reply:
+def _tidy(exchange: Exchange, reply: Reply, dimensions: int | None) -> Reply:
     """Bring a plain reply to the OpenAI wire where llama.cpp's differs."""
-    if exchange.endpoint == "embeddings" and exchange.body.get("dimensions") is not None:
-        check_dimensions(exchange.body["dimensions"], parse_object(reply.body))
+    if dimensions is not None:
+        check_dimensions(dimensions, parse_object(reply.body))
     if exchange.endpoint == "completions" and exchange.body.get("logprobs") is not None:
         return PlainReply(dump(tidy_completion(parse_object(reply.body))), reply.usage)
     return reply

@@ -14,7 +14,9 @@ import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.call import Endpoint
 from gateway.errors import (
+    ContextLengthExceeded,
     GatewayError,
     UpstreamError,
     UpstreamProtocolError,
@@ -28,6 +30,7 @@ from gateway.providers.stream import StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
 from gateway.wire import SseScanner, dump, read_usage
 
+_PARAMS: dict[Endpoint, str] = {"chat/completions": "messages", "completions": "prompt", "embeddings": "input"}
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 
@@ -50,7 +53,7 @@ class OpenAIWire:
         streams_usage: bool = True,
     ) -> None:
         self.name = name
-        self._secret = api_key
+        self._secrets = (api_key, *(headers or {}).values())
         self._streams_usage = streams_usage
         base = base_url.rstrip("/")
         self._urls = {path: URL(f"{base}/{path}") for path in ("chat/completions", "completions", "embeddings")}
@@ -71,22 +74,23 @@ class OpenAIWire:
         patience = exchange.patience
         body = self._patch(exchange)
         response: aiohttp.ClientResponse | None = None
+        limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=exchange.stream))
         try:
-            with TimeLimit(self._sweeper, patience.first_event_seconds) as limit:
+            with limit:
                 response = await self._pool.post(self._urls[exchange.endpoint], body, patience.connect_seconds)
                 if response.status != 200:
-                    raise await self._failure(response)
+                    raise await self._failure(response, exchange.endpoint)
                 if exchange.stream:
                     return await self._begin_stream(response, exchange)
                 if response.content.is_eof():
-                    return await self._read_plain(response)
+                    return await self._read_plain(response, exchange.endpoint)
                 limit.extend(patience.total_seconds)
                 with self._sweeper.watching(Lifeline(response)):
-                    return await self._read_plain(response)
+                    return await self._read_plain(response, exchange.endpoint)
         except BaseException as error:
             if response is not None:
                 response.close()
-            translated = _translate(error, patience.first_event_seconds)
+            translated = _translate(error, limit.seconds)
             if translated is error:
                 raise
             raise translated from error
@@ -110,14 +114,14 @@ class OpenAIWire:
         return dump(patched)
 
     async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
-        if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+        if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
             raise await self._not_a_stream(response)
         stream = StreamReply(
             response,
             self.make_scanner(exchange),
             exchange.patience,
             self._sweeper,
-            self._secret,
+            self._secrets,
         )
         await stream.wait_for_first_event()
         return stream
@@ -126,10 +130,10 @@ class OpenAIWire:
         """Some upstreams answer a stream request with 200 and a JSON error."""
         payload = _object(await _read_at_most(response, MAX_ERROR_BYTES))
         if payload is not None and payload.get("error"):
-            return classify_object(as_error_object(payload["error"]), secret=self._secret)
+            return classify_object(as_error_object(payload["error"]), secrets=self._secrets)
         return UpstreamProtocolError("The upstream answered a stream request with something else than events.")
 
-    async def _read_plain(self, response: aiohttp.ClientResponse) -> PlainReply:
+    async def _read_plain(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> PlainReply:
         body = await _read_at_most(response, MAX_REPLY_BYTES)
         if len(body) > MAX_REPLY_BYTES:
             raise UpstreamProtocolError("The upstream's answer is too large.", code="upstream_reply_too_large")
@@ -137,10 +141,12 @@ class OpenAIWire:
         if payload is None:
             raise UpstreamProtocolError("The upstream's answer is not a JSON object.", code="upstream_bad_response")
         if payload.get("error"):
-            raise classify_object(as_error_object(payload["error"]), secret=self._secret)
+            raise classify_object(as_error_object(payload["error"]), secrets=self._secrets)
+        if not payload.get("data" if endpoint == "embeddings" else "choices"):
+            raise UpstreamProtocolError("The upstream's answer has nothing in it.", code="upstream_bad_response")
         return PlainReply(body, read_usage(payload.get("usage")))
 
-    async def _failure(self, response: aiohttp.ClientResponse) -> GatewayError:
+    async def _failure(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> GatewayError:
         if 300 <= response.status < 400:  # following it would carry our key to a host the configuration did not name
             response.close()
             return UpstreamProtocolError(
@@ -149,7 +155,10 @@ class OpenAIWire:
                 upstream_status=response.status,
             )
         body = await _read_at_most(response, MAX_ERROR_BYTES)
-        return classify(response.status, response.headers, body, self._secret)
+        error = classify(response.status, response.headers, body, self._secrets)
+        if isinstance(error, ContextLengthExceeded) and error.param is None:
+            error.param = _PARAMS[endpoint]
+        return error
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -177,7 +186,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
     return payload if isinstance(payload, dict) else None
 
 
-def _translate(error: BaseException, first_event_seconds: float) -> BaseException:
+def _translate(error: BaseException, limit_seconds: float) -> BaseException:
     """Return our error for one of aiohttp's or the system's; what is neither is returned as it is.
 
     The table is complete: everything that aiohttp's client raises derives from ClientError, OSError or TimeoutError.
@@ -186,7 +195,7 @@ def _translate(error: BaseException, first_event_seconds: float) -> BaseExceptio
         return error
     for kind, make in _FOREIGN:
         if isinstance(error, kind):
-            return make(error, first_event_seconds)
+            return make(error, limit_seconds)
     return error
 
 

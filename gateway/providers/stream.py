@@ -6,6 +6,7 @@ Nothing is queued: the next chunk is read when the last was taken, so a slow cal
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Self
 
 import aiohttp
@@ -24,7 +25,7 @@ LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for 
 class StreamReply:
     """An open stream of an upstream that speaks the OpenAI wire.
 
-    `secret` is our key at that upstream, taken out of what its error events say.
+    `secrets` are what we send to that upstream, taken out of what its error events say.
     """
 
     __slots__ = (
@@ -35,7 +36,7 @@ class StreamReply:
         "_patience",
         "_response",
         "_scanner",
-        "_secret",
+        "_secrets",
         "_started",
         "_sweeper",
         "_waiting_since",
@@ -48,13 +49,13 @@ class StreamReply:
         scanner: SseScanner,
         patience: Patience,
         sweeper: Sweeper,
-        secret: str,
+        secrets: Sequence[str],
     ) -> None:
         self.body = b""
         self._response = response
         self._content = response.content
         self._scanner = scanner
-        self._secret = secret
+        self._secrets = secrets
         self._patience = patience
         self._first = b""
         self._loop = asyncio.get_running_loop()
@@ -138,7 +139,7 @@ class StreamReply:
     def _raise_failure(self) -> None:
         reported = self._scanner.error
         if reported is not None:
-            raise classify_object(as_error_object(reported), secret=self._secret)
+            raise classify_object(as_error_object(reported), secrets=self._secrets)
         if self._scanner.broken:
             raise UpstreamProtocolError("The upstream sent an event that is not a JSON object.", code="bad_event")
 

@@ -59,17 +59,19 @@ class TimeLimit:
     Somebody else's cancellation passes through untouched.
     """
 
-    __slots__ = ("_due", "_expired", "_loop", "_sweeper", "_task")
+    __slots__ = ("_due", "_expired", "_loop", "_sweeper", "_task", "seconds")
 
     def __init__(self, sweeper: Sweeper, seconds: float) -> None:
         self._sweeper = sweeper
         self._loop = asyncio.get_running_loop()
+        self.seconds = seconds
         self._due = self._loop.time() + seconds
         self._task: asyncio.Task[object] | None = None
         self._expired = False
 
     def extend(self, seconds: float) -> None:
         """Set the end `seconds` from now."""
+        self.seconds = seconds
         self._due = self._loop.time() + seconds
 
     def sweep(self, now: float) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+PLAIN_ANSWER_SECONDS = 600.0  # as long as OpenAI's clients wait
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -19,11 +20,24 @@ class TimeoutSettings(RoutingSettings):
     """The patience of one attempt."""
 
     connect_seconds: Seconds = 5.0
-    first_event_seconds: Annotated[
-        Seconds, Field(description="Until the first event of a stream, or the whole of a plain answer begins.")
-    ] = 60.0
+    first_event_seconds: Annotated[Seconds, Field(description="Until the first event of a stream.")] = 60.0
+    plain_answer_seconds: Annotated[
+        Seconds | None,
+        Field(
+            description="Until a plain answer begins, which for most upstreams is when it is whole; "
+            "default: first_event_seconds where that is given, else 600."
+        ),
+    ] = None
     between_events_seconds: Annotated[Seconds, Field(description="The longest silence within a stream.")] = 60.0
     total_seconds: Annotated[Seconds, Field(description="From asking to the last byte of the answer.")] = 1800.0
+
+    def begin_seconds(self, *, stream: bool) -> float:
+        """Return how long an answer may take to begin."""
+        if not stream and self.plain_answer_seconds is not None:
+            return self.plain_answer_seconds
+        if stream or "first_event_seconds" in self.model_fields_set:
+            return self.first_event_seconds
+        return PLAIN_ANSWER_SECONDS
 
     def with_overrides(self, other: TimeoutSettings | None) -> TimeoutSettings:
         """Return these timeouts with those that `other` was explicitly given."""

@@ -49,7 +49,7 @@ def _input_kind(value: Any) -> str | None:
 @_open
 class Part(TypedDict, total=False):
     type: Required[str]
-    text: str
+    text: str | None
 
 
 Content = Annotated[
@@ -65,9 +65,9 @@ class Function(TypedDict, total=False):
 
 @_open
 class ToolCall(TypedDict, total=False):
-    id: str
-    type: str
-    function: Function
+    id: str | None
+    type: str | None
+    function: Function | None
 
 
 @_open
@@ -82,7 +82,7 @@ class Message(TypedDict, total=False):
 @_open
 class Tool(TypedDict, total=False):
     type: Required[str]
-    function: Function
+    function: Function | None
 
 
 @_open
@@ -92,13 +92,13 @@ class Typed(TypedDict, total=False):
 
 @_open
 class JsonSchema(TypedDict, total=False):
-    name: str
+    name: str | None
     schema: dict[str, Any] | None
 
 
 @_open
 class ResponseFormat(Typed, total=False):
-    json_schema: JsonSchema
+    json_schema: JsonSchema | None
 
 
 @_open
@@ -193,7 +193,7 @@ def check_chat(body: dict[str, Any]) -> None:
     except ValidationError as error:
         raise explain(error.errors(include_url=False)[0]) from None
     wanted = body.get("response_format")
-    if wanted is not None and wanted["type"] == "json_schema" and "json_schema" not in wanted:
+    if wanted is not None and wanted["type"] == "json_schema" and wanted.get("json_schema") is None:
         raise _missing("response_format.json_schema")
     for index, message in enumerate(body["messages"]):
         role = message["role"]

@@ -166,3 +166,12 @@ async def test_without_keys_everything_is_open(gateway: RunningGateway) -> None:
 
     assert set(statuses.values()) == {200}
     assert (await gateway.chat()).status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "LOCALHOST", "::1"])
+async def test_t14_an_open_gateway_knows_its_own_names_only(upstream: ScriptedUpstream, host: str) -> None:
+    async with running(make_config(upstream, server={"host": host})) as gateway:
+        rebound = await gateway.ask("GET", "/v1/models", headers={"Host": "evil.example"})
+
+        assert (rebound.status, rebound.error["code"]) == (421, "unknown_host")
+        assert (await gateway.ask("GET", "/v1/models")).status == 200

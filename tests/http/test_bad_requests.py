@@ -327,3 +327,24 @@ async def test_both_versions_of_http_1_are_answered(gateway: RunningGateway, ver
     answer = await gateway.send_raw(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
 
     assert answer.status == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+async def test_t38_compressed_bodies_are_refused_unread_and_leave_no_trace(
+    gateway: RunningGateway, encoding: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+
+    answer = await gateway.ask("POST", "/v1/chat/completions", data=b"this is not compressed", headers=headers)
+
+    assert (answer.status, answer.error["code"]) == (415, "unsupported_encoding")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+async def test_an_expectation_nobody_can_meet_is_told_in_json(gateway: RunningGateway) -> None:
+    answer = await gateway.send_raw(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nExpect: banana\r\nContent-Length: 0\r\n\r\n"
+    )
+
+    assert (answer.status, answer.error["code"]) == (417, "expectation_failed")
+    assert answer.headers["x-request-id"]

@@ -63,7 +63,7 @@ async def test_a_plain_answer_obeys_the_contract(gateway: RunningGateway) -> Non
 
 
 async def test_a_plain_answers_bytes_are_the_upstreams(gateway: RunningGateway, upstream: ScriptedUpstream) -> None:
-    odd = b'{ "id":"x",  "choices": [], "vendor_field": 1.50 }'
+    odd = b'{ "id":"x",  "choices": [0], "vendor_field": 1.50 }'
     upstream.script(Body(odd))
 
     assert (await gateway.chat()).body == odd

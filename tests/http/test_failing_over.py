@@ -75,7 +75,13 @@ MOVES_ON: dict[str, Behaviour] = {
     "no HTTP": Raw((b"nonsense\r\n\r\n",)),
     "a page": Html(),
 }
-PLAIN = {"half JSON": Malformed(), "truncated": Truncated(), "error in 200": Body(b'{"error":{"message":"x"}}')}
+EMPTY = {"nothing": Body(b"{}"), "no choices": Body(b'{"choices":[]}'), "a detail": Body(b'{"detail":"not found"}')}
+PLAIN = {
+    **EMPTY,
+    "half JSON": Malformed(),
+    "truncated": Truncated(),
+    "error in 200": Body(b'{"error":{"message":"x"}}'),
+}
 STREAMED = {
     "error event first": ErrorEvent(),
     "comments only": CommentsOnly(),
@@ -83,6 +89,8 @@ STREAMED = {
     "cut at once": Cut(Chat(stream=True), 0),
     "bad event first": Events((b"data: x\n\n",)),
     "JSON error in 200": Body(b'{"error":{"message":"x"}}'),
+    "comment and error": Events((b': processing\n\ndata: {"error":{"message":"boom","code":503}}\n\n',)),
+    "the end only": Events((b"data: [DONE]\n\n",)),
 }
 
 
@@ -132,7 +140,7 @@ async def test_embeddings_move_on_too(
 
 STAYS = {
     "400": (Status(400, code="invalid_value", param="top_p"), 400, "invalid_value", "top_p"),
-    "too long": (Status(400, code="context_length_exceeded"), 400, "context_length_exceeded", None),
+    "too long": (Status(400, code="context_length_exceeded"), 400, "context_length_exceeded", "messages"),
     "413": (Status(413), 413, "request_too_large", None),
     "422": (Status(422, code="bad"), 422, "bad", None),
     "content filter": (Status(400, code="content_filter"), 400, "content_filter", None),
@@ -277,3 +285,15 @@ async def test_one_failing_upstream_costs_no_request_of_many(pair: RunningGatewa
     answers = await asyncio.gather(*(pair.chat(stream=bool(number % 2)) for number in range(40)))
 
     assert {answer.status for answer in answers} == {200}
+
+
+async def test_clients_are_told_not_to_retry_what_the_gateway_tried_elsewhere(
+    pair: RunningGateway, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    upstream.script(Status(500))
+    second.script(Status(500))
+
+    answer = await pair.chat()
+
+    assert (answer.status, answer.headers["x-gateway-attempts"]) == (502, "2")
+    assert answer.headers["x-should-retry"] == "false"

@@ -6,13 +6,21 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from bench.measures import Comparison, Series
 from bench.ratios import Spread
-from bench.report import UNSURE, Row, busy_remark, cpu_row, document, is_within, show, table
+from bench.report import TOO_BUSY, UNSURE, Row, busy_remark, cpu_row, document, is_within, show, table
 
 
 def row(ratio: float, bound: float | None, *, is_floor: bool = False) -> Row:
     interval = Spread(ratio, ratio - 0.01, ratio + 0.01)
     return Row("chat", "cpu µs", 100.0, 100.0 * ratio, interval, bound, is_floor=is_floor)
+
+
+def comparison(raw: list[float], gateway: list[float], waiting: list[float]) -> Comparison:
+    calm = [0.0] * len(raw)
+    return Comparison(
+        {"raw": Series(list(raw), calm, calm), "gateway": Series(list(gateway), calm, list(waiting))}, wanted=len(raw)
+    )
 
 
 def printed(rows: list[Row]) -> str:
@@ -22,7 +30,7 @@ def printed(rows: list[Row]) -> str:
 
 
 def test_a_cpu_row_gives_microseconds_and_the_median_ratio() -> None:
-    found = cpu_row("chat", {"raw": [1e-4, 2e-4, 1e-4], "gateway": [1.2e-4, 2.6e-4, 1.2e-4]}, bound=1.35)
+    found = cpu_row("chat", comparison([1e-4, 2e-4, 1e-4], [1.2e-4, 2.6e-4, 1.2e-4], [0, 0, 0]), bound=1.35)
 
     assert (found.measure, found.unit, found.bound) == ("chat", "cpu µs", 1.35)
     assert found.raw == pytest.approx(100)
@@ -80,3 +88,25 @@ def test_the_document_is_json_with_every_turn() -> None:
     assert found["rows"][0]["ratio"]["median"] == 1.5
     assert found["turns"] == {"chat": {"raw": [1e-4]}}
     assert found["seconds"] == 12.3
+
+
+def test_turns_in_which_a_system_waited_for_its_core_do_not_count() -> None:
+    found = cpu_row("chat", comparison([1.0, 1.0, 1.0], [1.4, 1.4, 1.0], [0.0, 0.01, 0.4]), bound=1.35)
+
+    assert found.ratio is not None
+    assert found.ratio.median == pytest.approx(1.4)
+    assert found.is_within is False
+    assert "2 of 3 turns calm" in found.note
+
+
+def test_a_machine_too_busy_to_tell_gives_no_verdict_and_does_not_pass() -> None:
+    found = cpu_row("chat", comparison([1.0] * 4, [1.1] * 4, [0.0, 0.3, 0.3, 0.3]), bound=1.35)
+
+    assert found.is_within is None
+    assert found.is_undecided
+    assert not is_within([found])
+    assert TOO_BUSY in printed([found])
+
+
+def test_a_busy_row_without_a_bound_fails_nothing() -> None:
+    assert is_within([cpu_row("embedding", comparison([1.0], [2.0], [0.9]))])

@@ -20,7 +20,7 @@ KEY = "plainword1234"  # has no form by which a key could be guessed
 
 
 def answer(status: int, *, headers: dict[str, str] | None = None, **fields: Any) -> GatewayError:
-    return classify(status, headers or {}, json.dumps(make_error(status, **fields)).encode(), KEY)
+    return classify(status, headers or {}, json.dumps(make_error(status, **fields)).encode(), [KEY])
 
 
 STATUSES = [

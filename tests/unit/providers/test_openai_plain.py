@@ -22,6 +22,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.providers import OpenAIWire
+from gateway.routing import TimeoutSettings
 from tests.support.exchanges import SHORT_SECONDS, make_exchange, make_patience
 from tests.support.upstream import (
     Behaviour,
@@ -60,7 +61,7 @@ async def ask(wire: OpenAIWire, **exchange: Any) -> bytes:
 
 
 async def test_the_answers_bytes_are_relayed_as_they_came(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
-    odd = b'{ "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5},\n "x": 1.50 }'
+    odd = b'{ "choices": [0], "usage": {"prompt_tokens": 3, "completion_tokens": 5},\n "x": 1.50 }'
     upstream.script(Body(odd))
 
     async with await wire.send(make_exchange()) as reply:
@@ -202,9 +203,9 @@ async def test_a_bad_chunk_size_in_the_middle_of_a_body_is_an_error(
 
 
 async def test_an_error_that_is_null_is_no_error(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
-    upstream.script(Body(b'{"error": null, "choices": []}'))
+    upstream.script(Body(b'{"error": null, "choices": [0]}'))
 
-    assert await ask(wire) == b'{"error": null, "choices": []}'
+    assert await ask(wire) == b'{"error": null, "choices": [0]}'
 
 
 async def test_an_answer_without_an_end_is_cut_at_the_cap(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
@@ -397,3 +398,21 @@ async def test_closing_leaves_no_connection(wire: OpenAIWire, upstream: Scripted
     await wire.close()
 
     await upstream.closed_by_client()
+
+
+async def test_t5_a_secret_of_the_configured_headers_never_reaches_the_caller(upstream: ScriptedUpstream) -> None:
+    wire = OpenAIWire("lab", upstream.base_url, headers={"X-Custom": "custom-header-77"})
+    upstream.script(Status(400, message="bad header custom-header-77"))
+
+    with pytest.raises(UpstreamRejected) as caught:
+        await wire.send(make_exchange())
+    await wire.close()
+
+    assert "custom-header-77" not in caught.value.message
+
+
+async def test_a_plain_answer_may_take_longer_to_begin_than_a_stream() -> None:
+    assert TimeoutSettings().begin_seconds(stream=True) == 60
+    assert TimeoutSettings().begin_seconds(stream=False) == 600
+    assert TimeoutSettings(first_event_seconds=3).begin_seconds(stream=False) == 3
+    assert TimeoutSettings(plain_answer_seconds=9).begin_seconds(stream=False) == 9

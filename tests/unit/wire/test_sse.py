@@ -171,3 +171,78 @@ def test_comments_alone_do_not_start_a_stream() -> None:
     scanner.feed(b": ping\n\n")
 
     assert not scanner.started
+
+
+def test_an_error_far_from_the_end_of_a_large_block_is_kept_back() -> None:
+    late = b"".join(encode_event(chunk("x" * 100)) for _ in range(100))
+
+    out, scanner = scan([encode_event(chunk("hi")) + encode_event({"error": {"message": "boom"}}) + late])
+
+    assert out == encode_event(chunk("hi"))
+    assert scanner.error == {"message": "boom"}
+
+
+def test_an_end_far_from_the_end_of_a_large_block_ends_it() -> None:
+    late = b": padding\n\n" * 1000
+
+    out, scanner = scan([encode_event(FINISH) + DONE_EVENT + late])
+
+    assert out == encode_event(FINISH) + DONE_EVENT
+    assert scanner.done
+
+
+def test_comments_before_the_first_event_are_dropped_with_it_in_one_block() -> None:
+    out, scanner = scan([b": processing\n\n" + encode_event({"error": {"message": "boom"}})])
+
+    assert out == b""
+    assert scanner.error == {"message": "boom"}
+
+
+@pytest.mark.parametrize("end", [b"data: [DONE] \n\n", b"data:  [DONE]\n\n", b"data:[DONE]\n\n"])
+def test_spaces_around_the_closing_word_do_not_hide_it(end: bytes) -> None:
+    out, scanner = scan([encode_event(FINISH), end])
+
+    assert out == encode_event(FINISH) + DONE_EVENT
+    assert scanner.done
+
+
+@pytest.mark.parametrize("odd", [b": ping [DONE]\n\n", b': "error" here\n\n', b'event: "error"\n\n'])
+def test_words_outside_of_data_mean_nothing(odd: bytes) -> None:
+    out, scanner = scan([encode_event(chunk("hi")), odd, encode_event(FINISH), DONE_EVENT])
+
+    assert parse_sse(out)[-1] == "[DONE]"
+    assert scanner.done
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_role_that_comes_in_every_chunk_passes_once_for_each_choice(together: bool) -> None:
+    def spoken(index: int, text: str) -> bytes:
+        delta = {"role": "assistant", "content": text}
+        return encode_event({"choices": [{"index": index, "delta": delta, "finish_reason": None}]})
+
+    events = [spoken(0, "a"), spoken(1, "b"), spoken(0, "c"), spoken(1, "d"), DONE_EVENT]
+
+    out, _ = scan([b"".join(events)] if together else events)
+
+    choices = [choice for event in parse_sse(out)[:-1] for choice in orjson.loads(event)["choices"]]
+    assert [choice["index"] for choice in choices if "role" in choice["delta"]] == [0, 1]
+    assert "".join(choice["delta"]["content"] for choice in choices) == "abcd"
+
+
+def test_usage_on_the_finish_chunk_becomes_the_last_chunk_when_it_was_asked_for() -> None:
+    out, _ = scan(
+        [encode_event(chunk("hi")), encode_event({**FINISH, "usage": USAGE["usage"]}), DONE_EVENT], keep_usage=True
+    )
+
+    _, finish, last, done = parse_sse(out)
+    assert "usage" not in orjson.loads(finish)
+    assert (orjson.loads(last)["choices"], orjson.loads(last)["usage"]) == ([], USAGE["usage"])
+    assert done == "[DONE]"
+
+
+def test_of_several_choices_one_that_finished_does_not_finish_the_stream() -> None:
+    scanner = SseScanner(keep_usage=False, choices=2)
+
+    scanner.feed(encode_event(chunk("hi")) + encode_event(FINISH))
+
+    assert not scanner.finished
