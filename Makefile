@@ -1,4 +1,4 @@
-# make run    a working endpoint with a local model, no account needed
+# make run    a working endpoint with a local model, no account needed; options: make run ARGS='--port 9000'
 # make test   every test, with the real components
 # make check  format, lint, types, architecture
 # make bench  what the gateway costs beside the raw baseline
@@ -8,6 +8,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 CONFIG ?= gateway.yaml
+ARGS ?=
 
 .PHONY: install run models sdks test check format bench schema clean
 
@@ -30,7 +31,7 @@ models: install
 	@$(BIN)/gateway models add smollm2 minilm
 
 run: models
-	$(BIN)/gateway serve --config $(CONFIG)
+	$(BIN)/gateway serve --config $(CONFIG) $(ARGS)
 
 test: .venv/installed-dev models
 	$(BIN)/python -m pytest
@@ -61,7 +62,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m bench
 
 schema: install
-	$(BIN)/python -m gateway.config.schema
+	$(BIN)/python -m gateway.config.schema config/gateway.schema.json
 
 clean:
 	rm -rf .venv .venv-openai3 tests/e2e/node/node_modules build dist *.egg-info

@@ -33,22 +33,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stage = Stage(Path(directory), usable_cores(), asked.gateway_command)
         session = Session(stage, asked, lambda text: progress.print(f"… {text}", style="dim", highlight=False))
+        failure = ""
         try:
             if asked.profile is not None:
                 console.print("\n".join(session.profile(asked.profile)), highlight=False, markup=False, soft_wrap=True)
                 return 0
-            found = session.measure()
+            session.measure()
         except (BenchError, OSError, psutil.Error) as error:  # the latter: a process ended under its measurement
-            progress.print(f"bench: {error}", style="red", highlight=False, markup=False)
-            return 1
+            failure = str(error)
+    found = session.found  # what was measured before a failure is shown all the same
     seconds = time.monotonic() - began
-    tables = [report.table(found.rows, title="the gateway beside raw")]
+    tables = [report.table(found.rows, title="the gateway beside raw")] if found.rows else []
     if found.nginx:
         tables.append(report.table(found.nginx, title="nginx proxy_pass: what no proxy goes below", column="nginx"))
     machine = ", ".join(f"{name} {value}" for name, value in report.machine().items())
     report.show(tables, [*found.remarks, busy, f"{machine}; {seconds:.0f} s"], console)
     if asked.json is not None:
         asked.json.write_text(json.dumps(report.document(found.rows, found.turns, seconds), indent=1) + "\n")
+    if failure:
+        progress.print(f"bench: {failure}", style="red", highlight=False, markup=False)
+        return 1
     return 1 if asked.strict and not report.is_within(found.rows) else 0
 
 

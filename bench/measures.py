@@ -141,7 +141,9 @@ class _Lane:
         self._answered = tally.answered
         self.series.per_second.append(tally.per_second)
         await asyncio.sleep(REST_SECONDS)
-        self.series.waiting.append((self._meter.waited() - waited) / tally.seconds)
+        # Several workers on one core wait for one another, which tells nothing of other programs.
+        share = (self._meter.waited() - waited) / tally.seconds if self.system.program.workers == 1 else 0.0
+        self.series.waiting.append(share)
 
     def book(self) -> None:
         """Take what was spent since the last slice began as its cost."""

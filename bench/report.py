@@ -26,7 +26,7 @@ TWO_WORKERS_BOUND = 1.8
 UNSURE = "interval spans bound"
 TOO_BUSY = "machine too busy: no verdict"
 VERDICTS = {True: "[green]yes[/]", False: "[bold red]NO[/]", None: ""}
-BUSY_LOAD = 0.5  # runnable processes in the minute before the run
+BUSY_LOAD = 1.0  # runnable processes in the minute before the run
 
 TITLES = {
     "chat": "chat",
@@ -147,8 +147,8 @@ def busy_remark(load_average: float) -> str:
     if load_average <= BUSY_LOAD:
         return ""
     return (
-        f"other programs kept the machine busy (load average {load_average:.1f} before the run): times are too high and "
-        "ratios to raw too low"
+        f"other programs kept the machine busy (load average {load_average:.1f} before the run): start times are too high; "
+        "turns that were disturbed do not count"
     )
 
 

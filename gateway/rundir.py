@@ -1,6 +1,6 @@
 """The private directory of one running gateway: where model processes listen and what their state is.
 
-The parent process writes here, HTTP workers read. Who starts and restarts processes lives in `processes.py`.
+The parent process writes here, HTTP workers read. Who starts and restarts processes lives in `processes/`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ _SENTENCES: dict[ModelState, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """How a model process is; `reason` is a sentence for the caller, `restarts` counts since the gateway started."""
+    """How a model process is; `reason` is a sentence for the caller, so it names nothing of this machine."""
 
     state: ModelState
     reason: str = ""
-    restarts: int = 0
 
 
 @contextmanager

@@ -21,6 +21,7 @@ MAX_FILE_LINES = 300
 FLOORS = {
     "__init__": 0,
     "call": 0,
+    "doors": 0,
     "errors": 0,
     "logs": 0,
     "rundir": 0,
@@ -67,7 +68,7 @@ def modules(root: Path) -> Iterator[tuple[str, Path, ast.Module]]:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
-    """Yield (dotted name, line, is lazy) of each import; `from a import b` yields a.b."""
+    """Yield (dotted name, line, is lazy) of each import: `import a` is a.*, `from a import b` a.b, `from . import b` .b."""
     inside = {
         id(child)
         for node in ast.walk(tree)
@@ -76,9 +77,10 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno, id(node) in inside) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((f"{node.module}.{alias.name}", node.lineno, id(node) in inside) for alias in node.names)
+            yield from ((f"{alias.name}.*", node.lineno, id(node) in inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (f"{node.module}." if node.module else "")
+            yield from ((f"{start}{alias.name}", node.lineno, id(node) in inside) for alias in node.names)
 
 
 def misdeeds(root: Path) -> list[str]:
@@ -99,6 +101,9 @@ def misdeeds(root: Path) -> list[str]:
 
 
 def _faults(root: Path, room: str, name: str, *, lazy: bool) -> Iterator[str]:
+    if name.startswith("."):
+        yield f"imports {name}: relative imports are not used"
+        return
     parts = name.split(".")
     if parts[0] != "gateway":
         yield from _tenancy(room, name, lazy=lazy)
@@ -109,9 +114,21 @@ def _faults(root: Path, room: str, name: str, *, lazy: bool) -> Iterator[str]:
         return
     if FLOORS.get(target, 99) >= FLOORS[room]:
         yield f"imports {name}: '{target}' is not below '{room}'"
-    is_package = (root / "gateway" / target).is_dir()
-    if is_package and len(parts) > 3:
+    folder = root / "gateway" / target
+    if not folder.is_dir():
+        return
+    is_inner_file = len(parts) == 3 and (folder / f"{parts[2]}.py").is_file() and parts[2] not in _shown(folder)
+    if len(parts) > 3 or is_inner_file:
         yield f"imports {name} past the door of '{target}'"
+
+
+def _shown(room: Path) -> set[str]:
+    """Return the names in the `__all__` of a room's door; one may be a function called like the file it is from."""
+    found: set[str] = set()
+    for node in ast.parse((room / "__init__.py").read_text()).body if (room / "__init__.py").is_file() else ():
+        if isinstance(node, ast.Assign) and "__all__" in {getattr(target, "id", "") for target in node.targets}:
+            found.update(ast.literal_eval(node.value))
+    return found
 
 
 def _tenancy(room: str, name: str, *, lazy: bool) -> Iterator[str]:
@@ -132,6 +149,13 @@ def test_the_house_stands_as_planned() -> None:
         ("wire/sse.py", "from gateway.http import answers\n", "not below"),
         ("errors.py", "import gateway.call\n", "not below"),
         ("dispatch/chat.py", "from gateway.providers.openai import OpenAIWire\n", "past the door"),
+        ("dispatch/chat.py", "import gateway.wire.sse\n", "past the door"),
+        ("dispatch/chat.py", "from gateway.providers import openai\n", "past the door"),
+        ("app.py", "import gateway.http.access\n", "past the door"),
+        ("dispatch/chat.py", "def late():\n    from gateway.providers import openai\n", "past the door"),
+        ("providers/openai.py", "from ..wire import dump\n", "relative"),
+        ("wire/objects.py", "from . import sse\n", "relative"),
+        ("wire/objects.py", "from .sse import SseScanner\n", "relative"),
         ("dispatch/chat.py", "import litellm\n", "no tenant"),
         ("providers/litellm.py", "import litellm\n", "import it where it is used"),
         ("routing/order.py", "from aiohttp import web\n", "no tenant"),
@@ -140,15 +164,38 @@ def test_the_house_stands_as_planned() -> None:
     ],
 )
 def test_a_planted_misdeed_is_seen(tmp_path: Path, file: str, text: str, complaint: str) -> None:
-    planted = tmp_path / "gateway" / file
-    planted.parent.mkdir(parents=True)
-    planted.write_text(text)
-    for room in ("providers", "http", "wire"):
-        (tmp_path / "gateway" / room).mkdir(exist_ok=True)
+    plant(tmp_path, file, text)
 
     found = misdeeds(tmp_path)
 
     assert any(complaint in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config/rules.py", "from gateway.providers import LlamaCppSettings, presets\nimport gateway.http\n"),
+        ("app.py", "from gateway.http import guard\n"),
+        ("config/rules.py", "from gateway.config.tree import Tree\nimport gateway.config.tree\n"),
+        ("dispatch/chat.py", "from gateway import logs\nfrom gateway.call import Call\nimport gateway.errors\n"),
+        ("providers/openai.py", "from gateway.wire import dump\n\ndef late():\n    import litellm\n"),
+    ],
+)
+def test_what_is_allowed_is_not_complained_of(tmp_path: Path, file: str, text: str) -> None:
+    plant(tmp_path, file, text)
+
+    assert misdeeds(tmp_path) == []
+
+
+def plant(root: Path, file: str, text: str) -> None:
+    """Build a small house with `text` in one of its files."""
+    rooms = ("call.py", "errors.py", "logs.py", "wire/sse.py", "providers/openai.py", "providers/presets/__init__.py")
+    for place in (*rooms, "http/guard.py", "http/answers.py", "config/tree.py", file):
+        path = root / "gateway" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "gateway" / "http" / "__init__.py").write_text('__all__ = ["guard"]\n')
+    (root / "gateway" / file).write_text(text)
 
 
 def test_the_core_imports_no_extra_and_no_toolkit() -> None:

@@ -101,16 +101,16 @@ def _routes(resolved: Resolved) -> Iterator[str]:
 def _details(deployment: DeploymentPlan) -> str:
     from gateway.routing import TimeoutSettings
 
-    words = [f"{name}={_shown(name, value)}" for name, value in deployment.settings.items()]
+    words = [_shown(name, value) for name, value in deployment.settings.items()]
     usual = TimeoutSettings()
     words += [f"{name}={value:g}" for name, value in deployment.timeouts if value != getattr(usual, name)]
     return f" ({', '.join(words)})" if words else ""
 
 
 def _shown(name: str, value: object) -> str:
-    if _SECRET_SETTING.search(name):
-        return "…"
-    return "{…}" if isinstance(value, dict | list) else str(value)
+    """Write a setting with its value where that is a number or true or false; any text may be a secret."""
+    is_plain = isinstance(value, int | float) and not _SECRET_SETTING.search(name)
+    return f"{name}={value}" if is_plain else name
 
 
 def _local_models(config: Config) -> Iterator[str]:

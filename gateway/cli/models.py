@@ -14,7 +14,14 @@ from rich.table import Table
 
 from gateway.packaged import CATALOG, PackagedModel, PackagedModelError, Step, add, locate, remove
 
-app = typer.Typer(name="models", help="Models that run on this machine without an account.", no_args_is_help=True)
+app = typer.Typer(
+    name="models",
+    help="Models that run on this machine without an account.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Models live in its directory 'models'.", file_okay=False)]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help=f"One of {', '.join(CATALOG)}.")]
@@ -42,10 +49,11 @@ def list_models(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "model", "class", "licence", "size", "installed"):
         table.add_column(heading, no_wrap=True)
-    for model in CATALOG.values():
-        is_there = "yes" if locate(model.name, models_dir(data_dir)) else "no"
-        size = f"{megabytes(model.file_size)} MB"
-        table.add_row(model.name, model.title, " ".join(model.classes), model.licence, size, is_there)
+    with _one_line_errors():
+        for model in CATALOG.values():
+            is_there = "yes" if locate(model.name, models_dir(data_dir)) else "no"
+            size = f"{megabytes(model.file_size)} MB"
+            table.add_row(model.name, model.title, " ".join(model.classes), model.licence, size, is_there)
     Console(highlight=False).print(table)
 
 
@@ -89,8 +97,13 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except PackagedModelError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"gateway models: {error}")
-        raise typer.Exit(1) from error
+        reason = str(error)
+    except OSError as error:  # a file that is there and cannot be read
+        reason = f"{error.filename or 'the models directory'}: {error.strerror or error}"
+    else:
+        return
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"gateway models: {reason}")
+    raise typer.Exit(1)
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.document import Document
-from gateway.config.tree import Place, Tree, nearest
+from gateway.config.document import NAME_EXPECTED, Document
+from gateway.config.tree import Place, Tree, nearest, spell
 
 _KEY = "[key]"
+_LONGEST_WORD = 20  # no key that the file may have is much longer
 
 
 def blame_all(tree: Tree, error: ValidationError) -> None:
@@ -29,7 +30,35 @@ def blame_all(tree: Tree, error: ValidationError) -> None:
         if tree.is_broken(place) or _follows(tree, place, detail["type"], misspelt):
             continue
         word = _WORDS.get(detail["type"], _expected)
-        tree.blame(place, word(tree, place, shapes, detail))
+        tree.blame(
+            place, word(tree, place, shapes, detail), spelled=_masked(place, shapes.at(tree, place[:-1]), detail)
+        )
+    _blame_booleans(tree, (), tree.root, shapes)
+
+
+def blame_swallowed(tree: Tree, document: Document) -> None:
+    """Note each true and false that became a number of `document`: pydantic takes them for 1 and 0."""
+    if _swallows(tree.root, document):
+        _blame_booleans(tree, (), tree.root, Shapes(Document.model_json_schema()))
+
+
+def _swallows(raw: object, valid: object) -> bool:
+    if isinstance(raw, bool):
+        return isinstance(valid, int | float) and not isinstance(valid, bool)
+    if isinstance(raw, list):
+        return isinstance(valid, tuple) and any(map(_swallows, raw, valid))
+    if not isinstance(raw, dict):
+        return False
+    inner = valid if isinstance(valid, dict) else vars(valid) if isinstance(valid, BaseModel) else {}
+    return any(_swallows(value, inner.get(key)) for key, value in raw.items())
+
+
+def _blame_booleans(tree: Tree, place: Place, value: object, shapes: Shapes) -> None:
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        _blame_booleans(tree, (*place, step), inner, shapes)
+    if isinstance(value, bool) and (shape := shapes.at(tree, place)).get("type") in ("integer", "number"):
+        tree.blame(place, f"expected {describe(shape)}, got {tree.show(place)}")
 
 
 def _follows(tree: Tree, place: Place, kind: str, misspelt: set[Place]) -> bool:
@@ -110,9 +139,7 @@ def _expected(tree: Tree, place: Place, shapes: Shapes, detail: ErrorDetails) ->
         around = shapes.at(tree, place[:-1]).get("propertyNames", {})
         if "enum" in around:
             return f"unknown key; {nearest(place[-1], around['enum'])}"
-        return "expected a name that begins with a letter or digit and has no spaces or other signs than ._-" + (
-            ":/@+" if place[0] == "models" else ""
-        )
+        return NAME_EXPECTED + (":/@+" if place[0] == "models" else "")
     value = tree.at(place)
     if isinstance(value, str) and shape.get("type") in ("object", "array"):
         return f"expected {describe(shape)}, got a string"  # which may be a secret in the wrong place
@@ -120,6 +147,18 @@ def _expected(tree: Tree, place: Place, shapes: Shapes, detail: ErrorDetails) ->
     hint = f"; {near}" if near.startswith("did you mean") and place not in tree.unfilled else ""
     quotes = " (write it in quotes)" if shape.get("type") == "string" and isinstance(value, int | float) else ""
     return f"expected {describe(shape)}, got {tree.show(place)}{quotes}{hint}"
+
+
+def _masked(place: Place, around: dict[str, Any], detail: ErrorDetails) -> str | None:
+    """Spell the place of an unknown key without the key where that may be a secret that slipped to the left."""
+    known = [*around.get("properties", {}), *around.get("propertyNames", {}).get("enum", ())]
+    is_unknown = detail["type"] == "extra_forbidden" or (detail["loc"][-1] == _KEY and place[0] == "providers")
+    key = str(place[-1]) if place else ""
+    if not is_unknown or difflib.get_close_matches(key[:100], known, n=1):
+        return None
+    if len(key) <= _LONGEST_WORD and not any(sign.isdigit() for sign in key):
+        return None
+    return ".".join([word for word in (spell(place[:-1]), "…") if word])
 
 
 def _near(place: Place, around: dict[str, Any]) -> list[str]:

@@ -17,7 +17,10 @@ from gateway.routing import RouteSettings
 
 CLASSES = ("small", "medium", "large", "embedding")  # those an endpoint of this version serves
 
-ProviderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of providers, and of models on this machine
+NAME_EXPECTED = "expected a name that begins with a letter or digit and has no spaces or other signs than ._-"
+
+ProviderName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
 ProviderEntry = Annotated[OpenAISettings | LlamaCppSettings, Field(discriminator="kind")]
 

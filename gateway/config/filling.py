@@ -49,7 +49,9 @@ def _fill_provider(tree: Tree, name: str, entry: dict[str, Any], environ: Mappin
             {"models": {key: LlamaCppSettings.complete(key, fields) for key, fields in local.items()}} if local else {}
         )
         return ""
-    if kind == "openai" and "kind" in entry and "base_url" in entry:
+    if kind == "openai" and "kind" in entry and ("base_url" in entry or name != "openai"):
+        if "base_url" not in entry:  # the preset's would send the key to OpenAI
+            tree.blame((*place, "base_url"), "is missing; expected a URL such as https://host/v1")
         return ""
     preset = presets.read_preset(kind) if isinstance(kind, str) else None
     if preset is not None:

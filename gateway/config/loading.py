@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.accepted import warn
-from gateway.config.checking import blame_all
+from gateway.config.checking import blame_all, blame_swallowed
 from gateway.config.document import Config, Document
 from gateway.config.filling import fill
-from gateway.config.reading import read
+from gateway.config.reading import MOST_BYTES, read
 from gateway.config.resolving import note_dropped
 from gateway.config.rules import check_rules
 from gateway.config.tree import Tree
@@ -34,14 +35,29 @@ def load(
 
     `host` and `port` come from the command line and win. Raises ConfigError with every mistake.
     """
-    if text is None:
-        try:
-            text = path.read_bytes()
-        except FileNotFoundError:
-            raise ConfigError([Mistake(str(path), 0, "", "there is no such file")]) from None
-        except OSError as error:
-            raise ConfigError([Mistake(str(path), 0, "", f"cannot be read: {error.strerror}")]) from error
+    text = read_file(path) if text is None else text
     return parse(text, str(path), environ=environ, host=host, port=port)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what the configuration file at `path` holds, but at most one byte more than `parse` takes.
+
+    Raises ConfigError.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read(MOST_BYTES + 1)
+            reason = "is not a regular file"
+    except FileNotFoundError:
+        reason = "there is no such file"
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    raise ConfigError([Mistake(str(path), 0, "", reason)])
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for its writer
 
 
 def parse(
@@ -59,6 +75,7 @@ def parse(
         check_rules(tree)
         tree.raise_mistakes()
         raise
+    blame_swallowed(tree, document)
     check_rules(tree)
     tree.raise_mistakes()
     return _finish(document, tree, off)

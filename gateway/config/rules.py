@@ -6,10 +6,12 @@ Works on the plain tree and passes over what has the wrong shape, so that all mi
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from typing import Any
 
 from gateway.config.deployments import check_deployments
-from gateway.config.document import CLASSES
+from gateway.config.document import CLASSES, NAME_EXPECTED, NAME_PATTERN
 from gateway.config.outline import Outline
 from gateway.config.tree import Place, Tree, mapping, nearest, sequence
 from gateway.providers import LlamaCppSettings
@@ -22,6 +24,7 @@ def check_rules(tree: Tree) -> None:
     """Note every mistake that concerns more than one place."""
     outline = Outline(tree)
     _check_open(tree)
+    _check_path(tree, ("server", "data_dir"))
     _check_keys(tree, outline)
     for name, entry in outline.providers.items():
         place: Place = ("providers", name)
@@ -96,12 +99,25 @@ def _check_local_models(tree: Tree, place: Place, models: dict[str, Any]) -> Non
     for name, model in models.items():
         at = (*place, "models", name)
         fields = mapping(model)
+        if not re.fullmatch(NAME_PATTERN, name) or name.endswith("\n"):
+            tree.blame(at, NAME_EXPECTED)
         if name in (*CLASSES, "image"):
             tree.blame(at, "a model cannot have the name of a class")
+        _check_path(tree, (*at, "path"))
         if fields.get("path") is None and name not in LlamaCppSettings.packaged():
             packaged = LlamaCppSettings.packaged()
             tree.blame((*at, "path"), f"is missing, and no packaged model has this name; {nearest(name, packaged)}")
         _check_classes(tree, at, fields, holders)
+
+
+def _check_path(tree: Tree, place: Place) -> None:
+    path = tree.at(place)
+    try:
+        usable = not isinstance(path, str) or b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half a character
+        usable = False
+    if not usable:
+        tree.blame(place, "expected a path without NUL and half characters")
 
 
 def _check_classes(tree: Tree, place: Place, fields: dict[str, Any], holders: dict[object, str]) -> None:

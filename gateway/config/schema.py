@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.config.document import Document
+from gateway.config.document import NAME_PATTERN, Document
 from gateway.config.filling import kinds
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -59,10 +59,11 @@ def _loosen_providers(made: dict[str, Any], definitions: dict[str, Any]) -> None
     upstream["required"] = []
     local["properties"]["kind"]["description"] = "GGUF models that the gateway runs on this machine."
     presets = [{"$ref": "#/$defs/OpenAISettings"}, _NOTHING]
+    needs_url = {"if": {"properties": {"kind": {"const": "openai"}}}, "then": {"required": ["base_url"]}}
     entry = {
         "if": {"properties": {"kind": {"const": "llamacpp"}}, "required": ["kind"]},
         "then": {"$ref": "#/$defs/LlamaCppSettings"},
-        "else": {"allOf": [{"$ref": "#/$defs/OpenAISettings"}, {"required": ["kind"]}]},
+        "else": {"allOf": [{"$ref": "#/$defs/OpenAISettings"}, {"required": ["kind"]}, needs_url]},
     }
     providers = made["properties"]["providers"]
     ((pattern, _),) = providers.pop("patternProperties").items()
@@ -72,6 +73,7 @@ def _loosen_providers(made: dict[str, Any], definitions: dict[str, Any]) -> None
     providers["additionalProperties"] = entry
     providers["propertyNames"] = {"pattern": pattern}
     local["required"] = []
+    local["properties"]["models"]["propertyNames"] = {"pattern": NAME_PATTERN}
 
 
 def _with_variables(node: Any) -> Any:

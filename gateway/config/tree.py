@@ -31,12 +31,12 @@ class Tree:
     mistakes: list[Mistake] = field(default_factory=list)
     _broken: set[Place] = field(default_factory=set)
 
-    def blame(self, place: Place, sentence: str) -> None:
-        """Note a mistake, unless one is known at this place or around it."""
+    def blame(self, place: Place, sentence: str, *, spelled: str | None = None) -> None:
+        """Note a mistake, unless one is known at this place or around it; `spelled` is told instead of the place."""
         if self.is_broken(place):
             return
         self._broken.add(place)
-        self.mistakes.append(Mistake(self.file, self.line(place), spell(place), sentence))
+        self.mistakes.append(Mistake(self.file, self.line(place), spelled or spell(place), sentence))
 
     def silence(self, place: Place) -> None:
         """Take no more mistakes at this place or below it: they would follow from one that is known."""

@@ -1,16 +1,26 @@
-"""Everything that knows aiohttp.web: one file per family of endpoints, and what surrounds them."""
+"""Everything that knows aiohttp.web: one file per family of endpoints, and what surrounds them.
 
-from gateway.http.answers import Answers
-from gateway.http.chat import ChatRoutes
-from gateway.http.connections import EnvelopeRunner, meet_expectation
-from gateway.http.drain import Drain
-from gateway.http.embeddings import EmbeddingRoutes
-from gateway.http.guard import guard
-from gateway.http.health import HealthRoutes
-from gateway.http.journal import Journal
-from gateway.http.middlewares import check_host, observe, render_errors
-from gateway.http.models import ModelRoutes
+All but the settings is imported when it is first asked for, see `doors.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.doors import lazily
 from gateway.http.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from gateway.http.access import guard
+    from gateway.http.answers import Answers
+    from gateway.http.chat import ChatRoutes
+    from gateway.http.connections import EnvelopeRunner, meet_expectation
+    from gateway.http.drain import Drain
+    from gateway.http.embeddings import EmbeddingRoutes
+    from gateway.http.health import HealthRoutes
+    from gateway.http.journal import Journal
+    from gateway.http.middlewares import check_host, observe, render_errors
+    from gateway.http.models import ModelRoutes
 
 __all__ = [
     "Answers",
@@ -28,3 +38,22 @@ __all__ = [
     "observe",
     "render_errors",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Answers": "answers",
+        "ChatRoutes": "chat",
+        "Drain": "drain",
+        "EmbeddingRoutes": "embeddings",
+        "EnvelopeRunner": "connections",
+        "HealthRoutes": "health",
+        "Journal": "journal",
+        "ModelRoutes": "models",
+        "check_host": "middlewares",
+        "guard": "access",
+        "meet_expectation": "connections",
+        "observe": "middlewares",
+        "render_errors": "middlewares",
+    },
+)

@@ -7,9 +7,9 @@ from aiohttp import web
 from gateway.auth import KeyRing
 from gateway.call import Caller
 from gateway.errors import Unauthenticated
+from gateway.http.access import token_of
 from gateway.http.answers import json_response
 from gateway.http.drain import Drain
-from gateway.http.guard import token_of
 from gateway.http.journal import Journal
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.routing import RouteTable

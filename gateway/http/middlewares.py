@@ -1,6 +1,6 @@
 """What surrounds every request: its record, its log line and metrics, its errors, and the check of its Host.
 
-Who is calling is not decided here but at each route (`guard.py`), so that no path can slip past it.
+Who is calling is not decided here but at each route (`access.py`), so that no path can slip past it.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class ServerSettings(BaseModel):
     accept_grace_seconds: Annotated[
         float,
         Field(ge=0, le=60, description="After SIGTERM: how long new requests are still taken while /readyz says 503."),
-    ] = 0.0
+    ] = 2.0
     grace_seconds: Annotated[
         float, Field(ge=0, le=3600, description="After SIGTERM: how long running answers may finish.")
     ] = 30.0

@@ -1,6 +1,6 @@
 """The two kinds of child the gateway has: processes that answer HTTP, and processes that run one local model each.
 
-How a process is started, kept and ended in general lives in `supervision.py`; when, in `processes.py`.
+How a process is started, kept and ended in general lives in `supervision.py`; when, in `parent.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ LOOK_SECONDS = 2.0  # how often a missing file is looked for
 HOPELESS_SECONDS = 30.0  # how often a file that could not be loaded is looked at again
 
 LONGEST_REASON = 300  # characters
+HOPELESS_REASONS = {
+    BAD_MODEL: "its file cannot be loaded",
+    NO_ENGINE: "its engine is not installed or does not run here",
+}
 
 Print = tuple[int, int, int]  # inode, size in bytes, nanoseconds of the last change
 
@@ -101,35 +105,41 @@ class ModelPlan:
 
 
 class ModelProcess:
-    """One process that runs one model; its state is written where HTTP workers read it."""
+    """One process that runs one model; its state is written where HTTP workers read it.
+
+    Callers are told what is the matter; paths, commands and the words of libraries go to the log alone.
+    """
 
     def __init__(self, plan: ModelPlan, timing: Timing) -> None:
         self._plan = plan
         self._timing = timing
         self._child: Child | None = None
-        self._reason = ""
-        self._restarts = -1
+        self._reason = ""  # for callers
+        self._details = ""  # for the log
+        self._starts = 0
 
     async def live(self) -> None:
         """Run until the process ends, or for as long as starting it again would end the same way."""
         await self._until_present()
-        self._restarts += 1
+        self._starts += 1
         seen = _print_of(self._plan.file)
-        self._reason = ""
+        self._reason = self._details = ""
         self._write("starting")
         child = self._child = await Child.start(
             self._plan.command, model_environment(os.environ), self._take, self._pass_on
         )
         code = await child.ended()
         self._child = None
-        self._reason = self._reason or f"its process ended ({cause_of(code)})."
-        logs.event("model_ended", level="error", model=self._plan.name, cause=cause_of(code), reason=self._reason)
+        ended = f"its process ended ({cause_of(code)})."
+        self._reason = self._reason or _sentence(HOPELESS_REASONS.get(code, "")) or ended
+        details = self._details or ended
+        logs.event("model_ended", level="error", model=self._plan.name, cause=cause_of(code), reason=details)
         if code in (BAD_MODEL, NO_ENGINE):
             self._write("failed")
             await self._until_changed(seen)
 
     def rest(self, seconds: float) -> None:
-        logs.event("model_restarting", model=self._plan.name, seconds=round(seconds, 3))
+        logs.event("model_restarting", model=self._plan.name, seconds=round(seconds, 3), starts=self._starts)
         self._write("restarting")
 
     async def end(self, stop: Stop) -> None:
@@ -140,7 +150,7 @@ class ModelProcess:
     async def _until_present(self) -> None:
         if self._plan.file.is_file():
             return
-        self._reason = f"its file {self._plan.file.name} is missing; {self._plan.remedy}"
+        self._reason = "its file is missing."
         logs.event(
             "model_missing", level="error", model=self._plan.name, file=str(self._plan.file), remedy=self._plan.remedy
         )
@@ -160,8 +170,8 @@ class ModelProcess:
             told = {name: str(event.get(name)) for name in ("engine", "load_seconds", "context_window", "threads")}
             logs.event("model_ready", model=self._plan.name, **told)
         elif event.get("event") == "failed":
-            # Text out of a model's file may be anything; what is not Unicode would not go into a log line.
-            self._reason = _sentence(str(event.get("reason", "")).encode(errors="replace").decode())
+            self._details = _sentence(str(event.get("reason", "")))
+            self._reason = _sentence(str(event.get("matter", "")))
         else:
             self._pass_on(str(event.get("line", "")))
 
@@ -170,13 +180,14 @@ class ModelProcess:
 
     def _write(self, state: ModelState) -> None:
         try:
-            write_status(self._plan.status, ModelStatus(state, self._reason, max(0, self._restarts)))
+            write_status(self._plan.status, ModelStatus(state, self._reason))
         except OSError as error:  # a full disk must not end the gateway
             logs.event("status_not_written", level="error", model=self._plan.name, reason=str(error))
 
 
 def _sentence(clause: str) -> str:
-    cut = clause.strip()[:LONGEST_REASON]
+    # Text out of a model's file may be anything; what is not Unicode would not go into a log line.
+    cut = clause.encode(errors="replace").decode().strip()[:LONGEST_REASON]
     return cut if not cut or cut.endswith(".") else f"{cut}."
 
 

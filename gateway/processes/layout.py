@@ -1,7 +1,7 @@
 """From a checked configuration to what is to run: how many workers with which assignment, and which models.
 
 A pure reading of the configuration; nothing is started here. Importing this module is most of what the parent process
-has to load, so `processes.py` does it while the first worker's interpreter starts.
+has to load, so `parent.py` does it while the first worker's interpreter starts.
 """
 
 from __future__ import annotations
@@ -74,9 +74,8 @@ def _arguments(model: str, wanted: LocalModelSettings, file: Path, socket: Path,
         "--engine": engine,
     }
     for option, value in values.items():
-        if value is not None:
-            yield option
-            yield os.fspath(value) if isinstance(value, Path) else str(value)
+        if value is not None:  # in one word, so that no value can be taken for an option
+            yield f"{option}={os.fspath(value) if isinstance(value, Path) else value}"
     if wanted.embedding:
         yield "--embedding"
 

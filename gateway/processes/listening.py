@@ -92,7 +92,7 @@ def url_of(host: str, addresses: Sequence[Address]) -> str:
 def _resolve(host: str, port: int) -> list[Address]:
     try:
         found = socket.getaddrinfo(_bare(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL, or half a character
         raise PortTaken(_sentence(host, port, error)) from error
     known = [(family, name) for family, _, _, _, name in found if family in (socket.AF_INET, socket.AF_INET6)]
     return list(dict.fromkeys(_address(name) for _, name in known))

@@ -10,17 +10,18 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from gateway import __version__, logs
-from gateway.errors import ConfigError, Mistake
+from gateway.errors import ConfigError
 from gateway.processes.assignment import Assignment
 from gateway.processes.children import HttpWorker, ModelProcess, program
 from gateway.processes.listening import PortTaken, reserve, url_of
-from gateway.processes.supervision import Backoff, Life, Rest, Stop, Timing, cause_of, keep_alive
+from gateway.processes.supervision import Backoff, Hopeless, Life, Rest, Stop, Timing, cause_of, keep_alive
 from gateway.rundir import run_directory
 
 if TYPE_CHECKING:  # see _serve
@@ -32,12 +33,12 @@ FAILED = 1
 MARGIN_SECONDS = 3.0  # a worker that has not ended this long after its graces is told to, and then killed
 
 
-class CannotStart(Exception):
-    """A worker ended before any had served; trying again would end the same way."""
+class CannotStart(Hopeless):
+    """Nothing has served yet and nothing will; the text is a line for the operator, `code` the exit code."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"An HTTP worker could not start ({cause_of(code)}).")
-        self.code = code if code > 0 else FAILED
+    def __init__(self, sentence: str, code: int = FAILED) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class Fleet:
@@ -57,7 +58,8 @@ class Fleet:
 
     async def __aenter__(self) -> Self:
         """Start the interpreter of the first worker, so that its imports overlap with reading the configuration."""
-        await self._new_worker().start()
+        with _needed("No process can be started"):
+            await self._new_worker().start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -106,7 +108,7 @@ class Fleet:
 
     def _note_death(self, pid: int, code: int) -> None:
         if not self._has_served:
-            raise CannotStart(code)
+            raise CannotStart(f"An HTTP worker could not start ({cause_of(code)}).", code if code > 0 else FAILED)
         logs.event("worker_ended", level="error", pid=pid, cause=cause_of(code))
         if self._metrics_dir:
             from gateway.metrics import forget_process  # prometheus_client is not needed in this process before
@@ -117,8 +119,8 @@ class Fleet:
 def run(file: Path, host: str | None, port: int | None) -> int:
     """Serve the configuration of `file` until a signal ends it, and return the exit code.
 
-    78: the configuration is wrong, one line on standard error for each mistake. 1: the port cannot be had, or a worker
-    could not start. `host` and `port` win over the configuration; port 0 takes a free one.
+    78: the configuration is wrong, one line on standard error for each mistake. 1: the port or a temporary directory
+    cannot be had, or a worker could not start. `host` and `port` win over the configuration; port 0 takes a free one.
     """
     return asyncio.run(_run(file, host, port))
 
@@ -129,7 +131,9 @@ async def _run(file: Path, host: str | None, port: int | None) -> int:
     for word in (signal.SIGTERM, signal.SIGINT, *(() if stays_when_hung_up else (signal.SIGHUP,))):
         asyncio.get_running_loop().add_signal_handler(word, stop.ask)
     try:
-        with run_directory() as run_dir:
+        with ExitStack() as at_end:
+            with _needed("No temporary directory can be made; set TMPDIR to one that may be written"):
+                run_dir = at_end.enter_context(run_directory())
             async with Fleet(stop, Timing(), Backoff()) as fleet:
                 await _serve(fleet, run_dir, file, host, port)
     except ConfigError as error:
@@ -142,11 +146,20 @@ async def _run(file: Path, host: str | None, port: int | None) -> int:
     return 0
 
 
+@contextmanager
+def _needed(sentence: str) -> Iterator[None]:
+    """Turn an OSError into CannotStart: without this there is no gateway."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"{sentence}: {error.strerror or error}.") from error
+
+
 async def _serve(fleet: Fleet, run_dir: Path, file: Path, host: str | None, port: int | None) -> None:
-    from gateway.config import parse  # these two take longest to import; the first worker starts meanwhile
+    from gateway.config import parse, read_file  # these take longest to import; the first worker starts meanwhile
     from gateway.processes.layout import lay_out
 
-    text = _read(file)
+    text = read_file(file)
     layout = lay_out(parse(text, str(file), environ=os.environ, host=host, port=port), run_dir)
     for line in layout.notes:
         logs.event("note", text=line)
@@ -167,15 +180,6 @@ def _metrics_dir(run_dir: Path, workers: int) -> str:
     path = run_dir / "metrics"
     path.mkdir()
     return str(path)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError([Mistake(str(file), 0, "", "there is no such file")]) from None
-    except OSError as error:
-        raise ConfigError([Mistake(str(file), 0, "", f"cannot be read: {error.strerror}")]) from error
 
 
 def _announce(url: str) -> None:

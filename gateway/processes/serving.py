@@ -1,7 +1,8 @@
-"""One HTTP worker process: `python -m gateway.processes.serving`, started by `processes.py` with its assignment on standard input.
+"""One HTTP worker process: `python -m gateway.processes.serving`, started by `parent.py` with its assignment on standard input.
 
 It listens on its own sockets and ends in order: /readyz says 503 at once, new requests are still taken for the accept
-grace, then running answers may finish within the grace, then they are broken off with an event that says so.
+grace, then running answers may finish within the grace, then they are broken off with an event that says so. A worker
+that has nothing to answer when it is told to end passes over both graces.
 What is answered is decided by the application alone.
 """
 
@@ -105,7 +106,9 @@ async def serve(
     sys.stdout.flush()
     await stop.asked.wait()
     drain.begin()
-    await _within(patience.accept_grace_seconds, stop.insisted)
+    await asyncio.sleep(0)  # what was accepted in the same moment becomes a request first
+    if not all(map(_is_waiting, _connections(runner))):
+        await _within(patience.accept_grace_seconds, stop.insisted)
     for site in sites:
         await site.stop()
     await _finish(runner, patience.grace_seconds, stop.insisted)
@@ -159,12 +162,16 @@ async def _finish(runner: web.AppRunner, seconds: float, insisted: asyncio.Event
     await asyncio.sleep(0)  # what was accepted in the same moment becomes a request first
     while connections := _connections(runner):
         for connection in connections:
-            waiter = connection._waiter  # set while the connection waits for its next request
-            if waiter is not None and not waiter.done():
+            if _is_waiting(connection):
                 connection.force_close()
         if loop.time() >= until or insisted.is_set():
             return
         await _within(POLL_SECONDS, insisted)
+
+
+def _is_waiting(connection: web.RequestHandler) -> bool:
+    """Tell whether the connection has nothing to answer and waits for its next request."""
+    return connection._waiter is not None and not connection._waiter.done()
 
 
 def _break_off(runner: web.AppRunner) -> None:

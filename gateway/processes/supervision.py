@@ -1,6 +1,6 @@
 """Processes that must stay alive: one running child, and the policy by which it is started again.
 
-Nothing here knows what the children do; that is `processes.py`. Clock, sleep and randomness are arguments.
+Nothing here knows what the children do; that is `children.py`. Clock, sleep and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -51,24 +51,39 @@ class Timing:
     random: Callable[[], float] = random.random
 
 
+class Hopeless(Exception):
+    """Starting again would end the same way; whoever keeps a process alive passes this on."""
+
+
 async def keep_alive(live: Life, rest: Rest, backoff: Backoff, timing: Timing) -> NoReturn:
     """Run `live` again and again; it returns when its process has ended. `rest` is told of each wait, in seconds.
 
-    OSError from `live` counts as an end; any other error is passed on.
+    An error counts as an end and is one log line; Hopeless alone is passed on.
     """
     failures = 0
     while True:
         started = timing.clock()
-        try:
+        with _surviving("start_failed"):
             await live()
-        except OSError as error:  # no process or file to be had just now: what runs already must go on
-            logs.event("start_failed", level="error", reason=str(error))
         if timing.clock() - started >= backoff.healthy_seconds:
             failures = 0
         seconds = backoff.delay(failures, timing.random())
         failures += 1
-        rest(seconds)
+        with _surviving("rest_failed"):
+            rest(seconds)
         await timing.sleep(seconds)
+
+
+@contextlib.contextmanager
+def _surviving(event: str, **details: object) -> Iterator[None]:
+    """Turn an error into a log line: whatever is wrong with one child, the others and their callers go on."""
+    try:
+        yield
+    except Hopeless:
+        raise
+    except Exception as error:  # noqa: BLE001  # no process to be had, odd output, a defect: survival is the point
+        sentence = f"{type(error).__name__}: {error}"[:LONGEST_LINE]
+        logs.event(event, level="error", reason=sentence.encode(errors="replace").decode(), **details)
 
 
 class Stop:
@@ -87,12 +102,15 @@ class Stop:
 class Child:
     """One running process. It holds the read end of a pipe as its standard input and must end when that closes,
     so that no child outlives a parent that was killed. What it prints is read as events, one JSON object a line.
+    A child whose output cannot be taken is killed: nobody would read it any more, and it would wait for ever to write.
     """
 
-    def __init__(self, process: Process, pumps: Sequence[asyncio.Task[None]]) -> None:
+    def __init__(self, process: Process, on_event: OnEvent, on_line: OnLine | None) -> None:
         self._process = process
-        self._pumps = pumps
         self.pid = process.pid
+        self._pumps = [asyncio.create_task(self._pump(process.stdout, lambda line: _tell(line, on_event)))]
+        if on_line:
+            self._pumps.append(asyncio.create_task(self._pump(process.stderr, on_line)))
 
     @classmethod
     async def start(
@@ -107,10 +125,7 @@ class Child:
             env=environ,
             start_new_session=True,  # Ctrl-C in a terminal reaches the parent alone, which then ends things in order
         )
-        pumps = [asyncio.create_task(_pump(process.stdout, lambda line: _tell(line, on_event)))]
-        if on_line:
-            pumps.append(asyncio.create_task(_pump(process.stderr, on_line)))
-        return cls(process, pumps)
+        return cls(process, on_event, on_line)
 
     async def write(self, line: bytes) -> None:
         """Send `line` to its standard input; a child that is already gone shows by `ended`."""
@@ -128,11 +143,9 @@ class Child:
     async def ended(self) -> int:
         """Wait for its end and return the exit code, negative for a signal."""
         code = await self._process.wait()
-        done, waiting = await asyncio.wait(self._pumps, timeout=LAST_OUTPUT_SECONDS)
+        _, waiting = await asyncio.wait(self._pumps, timeout=LAST_OUTPUT_SECONDS)
         for pump in waiting:
             pump.cancel()
-        for pump in done:
-            pump.result()
         self.close_input()
         return code
 
@@ -149,6 +162,15 @@ class Child:
         insisting.cancel()
         self._send(signal.SIGKILL)
         return await gone
+
+    async def _pump(self, stream: asyncio.StreamReader | None, take: OnLine) -> None:
+        assert stream is not None  # noqa: S101  # both pipes were asked for
+        with _surviving("output_failed", pid=self.pid):
+            async for line in read_lines(stream):
+                if line.strip():
+                    take(line)
+            return
+        self._send(signal.SIGKILL)
 
     def _send(self, word: signal.Signals) -> None:
         if self._process.returncode is None:
@@ -175,13 +197,6 @@ def cause_of(code: int) -> str:
     with contextlib.suppress(ValueError):
         return f"killed by {signal.Signals(-code).name}"
     return f"killed by signal {-code}"
-
-
-async def _pump(stream: asyncio.StreamReader | None, take: OnLine) -> None:
-    assert stream is not None  # noqa: S101  # both pipes were asked for
-    async for line in read_lines(stream):
-        if line.strip():
-            take(line)
 
 
 def _tell(line: str, on_event: OnEvent) -> None:

@@ -158,6 +158,10 @@ class OpenAIWire:
         error = classify(response.status, response.headers, body, self._secrets)
         if isinstance(error, ContextLengthExceeded) and error.param is None:
             error.param = _PARAMS[endpoint]
+            if endpoint != "chat/completions":
+                error.message = error.message.replace("your messages", "your input").replace(
+                    "the messages", "the input"
+                )
         return error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -28,6 +28,7 @@ _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ANY_DATA = re.compile(rb"(?:^|\n)data:")
 _NOWHERE: Sequence[int] = ()
 _SMALL_BLOCK_BYTES = 4096
+_LAST_EVENTS = 8  # one would do for the end, two for usage or an error before it; the rest is for odd upstreams
 _RECENT_BLOCKS = 8  # a finish reason is followed by little more than the usage
 
 
@@ -145,18 +146,18 @@ class SseScanner:
     def inspect(self, block: bytes) -> bytes:
         """Return what is to be relayed of a block of whole events; for dialects that need more, to be overridden."""
         self._recent.append(block)
-        first = b""
+        begin = 0
         if not self.started:
-            first, block = self._begin(block)
-            if not block:
-                return first
+            block, begin = self._begin(block)
+            if begin == len(block):
+                return block
         if self._has_running_role is None:
-            self._look_for_roles(block)
-        suspects = self._suspects(block)
-        return first + (self._sift(block, suspects) if suspects else block)
+            self._look_for_roles(block, begin)
+        suspects = self._suspects(block, begin)
+        return self._sift(block, suspects) if suspects else block
 
-    def _begin(self, block: bytes) -> tuple[bytes, bytes]:
-        """Return the first data event, read, because a stream counts as begun when it is sound, and what follows it.
+    def _begin(self, block: bytes) -> tuple[bytes, int]:
+        """Read the first data event, because a stream counts as begun when it is sound; return where the rest begins.
 
         What comes before it, comments, is dropped: until then the caller was promised nothing.
         """
@@ -165,37 +166,43 @@ class SseScanner:
             block = block.removeprefix(_BYTE_ORDER_MARK)
         data = _ANY_DATA.search(block)
         if data is None:
-            return b"", b""
+            return b"", 0
         self.started = True
         start = _event_start(block, data.end())
         end = block.index(b"\n\n", start) + 2
         self._has_running_usage = _USAGE_OBJECT.search(block, start, end) is not None
-        first = self._judge(block[start:end])
-        return first, b"" if self.is_over else block[end:]
+        event = block[start:end]
+        first = self._judge(event)
+        if first is event and start == 0:
+            return block, end  # the usual case: a large block is not copied
+        return first + (b"" if self.is_over else block[end:]), len(first)
 
-    def _look_for_roles(self, block: bytes) -> None:
+    def _look_for_roles(self, block: bytes, begin: int) -> None:
         """Learn from the second event whether this upstream repeats the role in each."""
-        data = _ANY_DATA.search(block)
+        data = _ANY_DATA.search(block, max(0, begin - 1))
         if data is not None:
-            self._has_running_role = b'"role"' in block[data.start() : block.index(b"\n\n", data.start())]
+            self._has_running_role = block.find(b'"role"', data.start(), block.index(b"\n\n", data.end())) >= 0
 
-    def _suspects(self, block: bytes) -> Sequence[int]:
-        """Return where the events begin that must be read, in their order.
+    def _suspects(self, block: bytes, begin: int) -> Sequence[int]:
+        """Return where the events from `begin` on begin that must be read, in their order.
 
-        Each search of a large block costs a twentieth of relaying it. Usage is told at the end, or throughout from
-        the first event on; a role in the second event comes again in all.
+        Searching all of a large block costs as much as relaying it. An end, an error and the usage come last in a
+        stream, so a block's last events are searched; a role in the second event comes again in all, and so does a
+        usage in the first.
         """
-        is_end = block.endswith(_USUAL_END)
-        begin = 0 if self._has_running_usage or len(block) < _SMALL_BLOCK_BYTES else _last_events(block)
-        positions: list[int] = [len(block) - 2] if is_end else []
-        if not is_end and b"[DONE]" in block:
-            positions += _all(block, b"[DONE]")
-        if b'"error"' in block:
-            positions += _all(block, b'"error"')
-        if block.find(b'"usage"', begin) >= 0:
-            positions += [match.start() for match in _USAGE_OBJECT.finditer(block, begin)]
+        tail = begin
+        if len(block) >= _SMALL_BLOCK_BYTES and not self._has_running_usage:
+            tail = max(begin, _last_events(block))
+        positions: list[int] = []
+        if block.endswith(_USUAL_END):
+            positions.append(len(block) - 2)
+        else:
+            positions += _all(block, b"[DONE]", tail)
+        positions += _all(block, b'"error"', tail)
+        if block.find(b'"usage"', tail) >= 0:
+            positions += [match.start() for match in _USAGE_OBJECT.finditer(block, tail)]
         if self._has_running_role:
-            positions += _all(block, b'"role"')
+            positions += _all(block, b'"role"', begin)
         return sorted({_event_start(block, position) for position in positions}) if positions else _NOWHERE
 
     def _sift(self, block: bytes, suspects: Sequence[int]) -> bytes:
@@ -249,17 +256,21 @@ class SseScanner:
         return changed
 
 
-def _all(block: bytes, word: bytes) -> Iterator[int]:
-    position = block.find(word)
+def _all(block: bytes, word: bytes, begin: int) -> Sequence[int]:
+    position = block.find(word, begin)
+    if position < 0:
+        return _NOWHERE
+    found = []
     while position >= 0:
-        yield position
+        found.append(position)
         position = block.find(word, position + 1)
+    return found
 
 
 def _last_events(block: bytes) -> int:
-    """Return where the last three events begin: the finish reason, the usage and the end."""
+    """Return where the last events of a block begin."""
     start = len(block) - 2
-    for _ in range(3):
+    for _ in range(_LAST_EVENTS):
         start = block.rfind(b"\n\n", 0, start)
         if start < 0:
             return 0

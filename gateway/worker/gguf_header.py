@@ -47,11 +47,25 @@ BLOCKS = {
 }  # fmt: skip
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
+_MATTERS = {
+    "damaged": "its file is damaged",
+    "damaged or truncated": "its file is damaged",
+    "no such file": "its file is missing",
+    "not a GGUF file": "its file is not a GGUF file",
+    "truncated": "its file is damaged: truncated",
+}
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 class GgufError(Exception):
-    """The file is not a GGUF file that may be loaded; the text is one clause without the file's directory."""
+    """The file is not a GGUF file that may be loaded; the text is one clause without the file's directory.
+
+    `matter` says no more than what kind of fault it is, with nothing that stands in the file or names it.
+    """
+
+    def __init__(self, reason: str, matter: str = "") -> None:
+        super().__init__(reason)
+        self.matter = matter or _MATTERS.get(reason.partition(":")[0], "its file cannot be loaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +277,7 @@ def _check_file(path: Path) -> GgufSummary:
     except OSError as error:
         raise GgufError(f"{path.name}: {error.strerror or error}") from error
     except GgufError as error:
-        raise GgufError(f"{path.name}: {error}") from None
+        raise GgufError(f"{path.name}: {error}", error.matter) from None
 
 
 def _length(path: Path) -> int:

@@ -34,7 +34,7 @@ def main() -> NoReturn:
     try:
         _run(reports)
     except Failure as failure:
-        reports.send("failed", reason=str(failure))
+        reports.send("failed", reason=str(failure), matter=failure.matter)
         _end(failure.exit_code)
 
 
@@ -64,7 +64,7 @@ def _check(model: Path) -> GgufSummary:
     try:
         return check_gguf(model)
     except GgufError as error:
-        raise Failure(str(error), EXIT_BAD_MODEL) from error
+        raise Failure(str(error), EXIT_BAD_MODEL, matter=error.matter) from error
 
 
 def _describe(plan: Plan, summary: GgufSummary) -> dict[str, str | int | bool | None]:

@@ -13,11 +13,16 @@ EXIT_OTHER = 70
 
 
 class Failure(Exception):
-    """The worker cannot serve; the text is one clause, `exit_code` what the process ends with."""
+    """The worker cannot serve; the text is one clause, `exit_code` what the process ends with.
 
-    def __init__(self, reason: str, exit_code: int = EXIT_OTHER) -> None:
+    `matter` is a clause that callers may read, without names of files and without words of theirs; "" where the exit
+    code says as much.
+    """
+
+    def __init__(self, reason: str, exit_code: int = EXIT_OTHER, *, matter: str = "") -> None:
         super().__init__(reason)
         self.exit_code = exit_code
+        self.matter = matter
 
 
 class Reports:

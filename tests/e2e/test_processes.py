@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from gateway import __version__
-from tests.support.command import Gateway, run, serving
+from tests.support.command import COMMAND, Gateway, environment, run, serving
 from tests.support.upstream import Chat, Gate, Held, ScriptedUpstream
 
 NO_MODELS = """
@@ -182,6 +183,41 @@ def test_t36_without_the_compiled_parser_it_refuses_to_serve(tmp_path: Path) -> 
     assert "compiled parser" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [("-f 0", "No temporary directory can be made"), ("-n 9", "No process can be started")],
+    ids=["nothing may be written", "no descriptor is left"],
+)
+def test_a_machine_that_gives_it_no_room_is_one_clear_line(tmp_path: Path, limit: str, line: str) -> None:
+    (tmp_path / "gateway.yaml").write_text(NO_MODELS)
+
+    ended = subprocess.run(
+        ["sh", "-c", f'ulimit {limit}; exec "{COMMAND}" serve --port 0'],
+        cwd=tmp_path,
+        env=environment({"PYTHONDONTWRITEBYTECODE": "1"}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(line)
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_make_run_passes_options_on() -> None:
+    said = subprocess.run(
+        ["make", "-n", "run", "ARGS=--port 9000"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert said.stdout.splitlines()[-1].endswith("gateway serve --config gateway.yaml --port 9000")
+
+
 def test_a_hangup_ends_it_unless_it_was_started_to_stay(tmp_path: Path) -> None:
     with serving(NO_MODELS, tmp_path) as gateway:
         gateway.send(signal.SIGHUP)
@@ -267,16 +303,21 @@ async def test_f97_a_stream_longer_than_the_grace_is_told_why_it_ends(tmp_path: 
             assert await asyncio.to_thread(gateway.wait) == 0
 
 
-async def test_f97_during_the_accept_grace_readyz_says_503_and_requests_are_answered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", ["{}", "{accept_grace_seconds: 30}"])
+async def test_f97_during_the_accept_grace_readyz_says_503_and_requests_are_answered(
+    tmp_path: Path, server: str
+) -> None:
     async with ScriptedUpstream() as upstream:
-        with serving(yaml_for(upstream, server="{accept_grace_seconds: 30}"), tmp_path) as gateway:
-            gateway.send(signal.SIGTERM)
-            await asyncio.to_thread(gateway.wait_for, lambda: gateway.get("/readyz")[0] == 503, 2)
+        upstream.script(Held(Chat(("Hel", "lo")), Gate(), before=2))
+        with serving(yaml_for(upstream, server=server), tmp_path) as gateway:
+            async with streaming(gateway):
+                gateway.send(signal.SIGTERM)
+                await asyncio.to_thread(gateway.wait_for, lambda: gateway.get("/readyz")[0] == 503, 2)
 
-            async with streaming(gateway) as stream:
-                assert (await stream.read()).endswith(b"data: [DONE]\n\n")
-            gateway.send(signal.SIGTERM)
-            assert await asyncio.to_thread(gateway.wait) == 0
+                async with streaming(gateway) as stream:
+                    assert (await stream.read()).endswith(b"data: [DONE]\n\n")
+                gateway.send(signal.SIGTERM)
+                assert await asyncio.to_thread(gateway.wait) == 0
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
@@ -339,7 +380,7 @@ providers:
 """
 
 
-def ask(gateway: Gateway) -> tuple[int, dict[str, object]]:
+def ask(gateway: Gateway) -> tuple[int, dict[str, dict[str, str]]]:
     """Send a short chat and return status and body."""
     import urllib.error
     import urllib.request
@@ -407,16 +448,19 @@ def test_a_file_that_is_no_model_is_told_and_not_hammered(tmp_path: Path, conten
 
         assert status == 503
         assert body["error"]["code"] == "local_model_unavailable"
+        assert path.name not in body["error"]["message"]
+        assert path.name in gateway.events("model_ended")[0]["reason"]
         assert len(gateway.events("model_ended")) == 1
 
 
-def test_a_missing_packaged_model_is_told_with_the_command_that_fetches_it(tmp_path: Path) -> None:
+def test_a_missing_packaged_model_is_told_and_the_command_that_fetches_it_is_logged(tmp_path: Path) -> None:
     yaml = f'server: {{data_dir: "{tmp_path / "empty"}"}}\nproviders: {{local: {{kind: llamacpp}}}}\n'
     with serving(yaml, tmp_path) as gateway:
         status, body = ask(gateway)
 
         assert status == 503
-        assert "gateway models add smollm2" in body["error"]["message"]
+        assert body["error"]["message"].endswith("is not available: its file is missing.")
+        assert "gateway models add smollm2" in gateway.events("model_missing")[0]["remedy"]
         assert gateway.get("/healthz")[0] == 200
         assert gateway.get("/readyz")[0] == 503
 

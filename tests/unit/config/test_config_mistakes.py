@@ -204,6 +204,51 @@ CASES = {
         "gateway.yaml:1: providers.anthropic: this version does not serve 'anthropic'; "
         "an endpoint of theirs that speaks the OpenAI wire works with kind: openai and its base_url",
     ),
+    "the wire of OpenAI without an endpoint": (
+        "providers: {lab: {kind: openai, api_key: x}}\n",
+        "gateway.yaml:1: providers.lab.base_url: is missing; expected a URL such as https://host/v1",
+    ),
+    "a local model that looks like an option": (
+        "providers: {local: {kind: llamacpp, models: {-x: {path: a.gguf}}}}\n",
+        "gateway.yaml:1: providers.local.models.-x: "
+        "expected a name that begins with a letter or digit and has no spaces or other signs than ._-",
+    ),
+    "a local model with a line break at its end": (
+        'providers: {local: {kind: llamacpp, models: {"x\\n": {path: a.gguf}}}}\n',
+        "gateway.yaml:1: providers.local.models['x\\n']: "
+        "expected a name that begins with a letter or digit and has no spaces or other signs than ._-",
+    ),
+    "true for a number": (
+        "server: {port: true}\n",
+        "gateway.yaml:2: server.port: expected an integer from 0 to 65535, got true",
+    ),
+    "true for a number of a local model": (
+        "providers: {local: {kind: llamacpp, models: {smollm2: {parallel: yes}}}}\n",
+        "gateway.yaml:1: providers.local.models.smollm2.parallel: expected an integer from 1 to 256, got true",
+    ),
+    "true for seconds": (
+        "models: {small: {deployments: [{provider: lab, model: x, timeouts: {connect_seconds: true}}]}}\n",
+        "gateway.yaml:2: models.small.deployments[0].timeouts.connect_seconds: "
+        "expected a number above 0 up to 86400, got true",
+    ),
+    "a data directory with a NUL": (
+        'server: {data_dir: "a\\0b"}\n',
+        "gateway.yaml:2: server.data_dir: expected a path without NUL and half characters",
+    ),
+    "a path with a NUL": (
+        'providers: {local: {kind: llamacpp, models: {x: {path: "a\\0b"}}}}\n',
+        "gateway.yaml:1: providers.local.models.x.path: expected a path without NUL and half characters",
+    ),
+    "an unknown key that looks like a secret": (
+        "providers: {openai: {sk-hush1: x}}\n",
+        "gateway.yaml:1: providers.openai.…: unknown key; "
+        "expected one of: kind, base_url, api_key, headers, classes, settings, streams_usage",
+    ),
+    "a long unknown key": (
+        "providers: {openai: {abcdefghijklmnopqrstu: x}}\n",
+        "gateway.yaml:1: providers.openai.…: unknown key; "
+        "expected one of: kind, base_url, api_key, headers, classes, settings, streams_usage",
+    ),
     "no provider": (
         "providers: {}\n",
         "gateway.yaml:1: providers: must not be empty",
@@ -250,6 +295,15 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(complain) -> Non
     ]
 
 
+def test_true_for_a_number_is_told_beside_other_mistakes(complain) -> None:
+    lines = complain("server: {workers: true, prot: 1}\nproviders: {ollama: }")
+
+    assert lines == [
+        "gateway.yaml:1: server.prot: unknown key; did you mean 'port'?",
+        "gateway.yaml:1: server.workers: expected an integer from 1 to 256, got true",
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -259,6 +313,11 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(complain) -> Non
         "providers: {openai: {api_key: 'hush 1'}}",
         'providers: {openai: {api_key: x, headers: {X: "hush-1\\n"}}}',
         "providers: {openai: hush-1}",
+        "providers: {openai: {hush-1: x}}",
+        "providers: {openai: {hush-hush-hush-hush-hush: }}",
+        "providers: {openai: {classes: {hush-1: x}}}",
+        "providers: {local: {kind: llamacpp, models: {smollm2: {hush-1: x}}}}",
+        "{auth: {keys: [{name: a, hush-1: x}]}, providers: {ollama: }}",
         "providers: {lab: {kind: openai, base_url: 'http://u:hush-1@h/v1'}}",
         "{auth: {keys: [{name: a, key: hush-1}, {name: b, key: hush-1}]}, providers: {ollama: }}",
         "{auth: {keys: [{name: a, key: 'hush 1'}]}, providers: {ollama: }}",

@@ -17,9 +17,9 @@ def test_the_name_of_a_preset_needs_no_kind(load_text) -> None:
 
 
 def test_a_kind_may_be_a_preset(load_text) -> None:
-    config = load_text("providers: {second: {kind: openai, api_key: k}, third: {kind: grok, api_key: k}}")
+    config = load_text("providers: {openai: {kind: openai, api_key: k}, third: {kind: grok, api_key: k}}")
 
-    assert config.providers["second"].base_url == "https://api.openai.com/v1"
+    assert config.providers["openai"].base_url == "https://api.openai.com/v1"
     assert config.providers["third"].base_url == "https://api.x.ai/v1"
 
 

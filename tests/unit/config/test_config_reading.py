@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,30 @@ def test_a_directory_is_one_mistake(tmp_path: Path) -> None:
         load(tmp_path, environ={})
 
     assert str(caught.value) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_never_ends_is_one_mistake(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/zero")
+    if kind == "pipe":
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ={})
+
+    assert str(caught.value) == f"{path}: is not a regular file"
+
+
+def test_of_a_huge_file_one_byte_too_many_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with file.open("wb") as made:
+        made.truncate(1 << 40)  # takes no room on the disk
+
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ={})
+
+    assert str(caught.value) == f"{file}: the file is larger than 1048576 bytes"
 
 
 def test_text_that_is_given_is_used_instead_of_the_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -29,9 +30,13 @@ def test_the_schema_in_the_repository_is_current(tmp_path: Path) -> None:
 
     main([str(fresh)])
 
-    assert fresh.read_text(encoding="utf-8") == SCHEMA.read_text(encoding="utf-8"), (
-        "run: python -m gateway.config.schema config/gateway.schema.json"
-    )
+    assert fresh.read_text(encoding="utf-8") == SCHEMA.read_text(encoding="utf-8"), "run: make schema"
+
+
+def test_make_writes_the_schema_of_the_repository() -> None:
+    said = subprocess.run(["make", "-n", "schema"], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert said.stdout.splitlines()[-1].endswith("-m gateway.config.schema config/gateway.schema.json")
 
 
 def test_the_schema_is_one() -> None:
@@ -72,7 +77,7 @@ def test_a_key_in_the_environment_puts_its_provider_in_front() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "providers: {ollama: , llamacpp: , lab: {kind: openai}, more: {kind: groq, api_key: x}}",
+        "providers: {ollama: , llamacpp: , openai: {kind: openai}, more: {kind: groq, api_key: x}}",
         "{server: {port: '${PORT:-80}'}, models: , providers: {vllm: {streams_usage: '${S}'}}}",
         "{providers: {l: {kind: llamacpp, models: {smollm2: , a: {path: a, threads: '${T}'}}}}}",
         "{providers: {ollama: }, models: {a: {strategy: '${S}', deployments: [ollama/a/b, {provider: a, model: b}]}}}",
@@ -90,6 +95,8 @@ def test_the_schema_allows_what_loads(text: str) -> None:
         "providers: {unknown: {api_key: x, base_url: 'http://h'}}",
         "providers: {openai: {api_kye: x}}",
         "providers: {a: {kind: anthropic}}",
+        "providers: {lab: {kind: openai, api_key: x}}",
+        "providers: {a: {kind: llamacpp, models: {'-x': {path: a}}}}",
         "providers: {a: {kind: llamacpp, base_url: x}}",
         "{providers: {ollama: }, server: {port: '80'}}",
         "{providers: {ollama: }, server: {port: 70000}}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,7 +59,7 @@ async def test_a_model_is_starting_then_ready(tmp_path: Path) -> None:
     model = ModelProcess(wanted, Timing())
     living = asyncio.create_task(model.live())
 
-    assert (await until(wanted, "starting")).restarts == 0
+    assert (await until(wanted, "starting")).reason == ""
     living.cancel()
     await model.end(Stop())
 
@@ -82,10 +83,10 @@ async def test_a_crash_is_told_with_its_signal_while_the_model_restarts(tmp_path
     await model.live()
     model.rest(0.5)
 
-    assert read_status(wanted.status) == ModelStatus("restarting", "its process ended (killed by SIGSEGV).", 0)
+    assert read_status(wanted.status) == ModelStatus("restarting", "its process ended (killed by SIGSEGV).")
 
 
-async def test_starts_are_counted(tmp_path: Path) -> None:
+async def test_starts_are_counted_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = plan(tmp_path, "pass")
     model = ModelProcess(wanted, Timing())
 
@@ -93,12 +94,23 @@ async def test_starts_are_counted(tmp_path: Path) -> None:
     await model.live()
     model.rest(0.5)
 
-    assert read_status(wanted.status).restarts == 1
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (last["event"], last["starts"]) == ("model_restarting", 2)
 
 
-@pytest.mark.parametrize("code", [BAD_MODEL, NO_ENGINE])
-async def test_a_model_that_cannot_be_loaded_waits_until_its_file_changes(tmp_path: Path, code: int) -> None:
-    failure = f'print(\'{{"event": "failed", "reason": "its file is cut off."}}\'); import sys; sys.exit({code})'
+@pytest.mark.parametrize(
+    ("code", "matter", "told"),
+    [
+        (BAD_MODEL, "its file is damaged: truncated", "its file is damaged: truncated."),
+        (BAD_MODEL, "", "its file cannot be loaded."),
+        (NO_ENGINE, "", "its engine is not installed or does not run here."),
+    ],
+)
+async def test_a_model_that_cannot_be_loaded_waits_until_its_file_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int, matter: str, told: str
+) -> None:
+    said = json.dumps({"event": "failed", "reason": "mine.gguf: pip install something", "matter": matter})
+    failure = f"print({said!r}); import sys; sys.exit({code})"
     wanted = plan(tmp_path, failure)
     sleeps: list[float] = []
     seen: list[ModelStatus] = []
@@ -112,10 +124,13 @@ async def test_a_model_that_cannot_be_loaded_waits_until_its_file_changes(tmp_pa
     await ModelProcess(wanted, sleepless(on_sleep)).live()
 
     assert sleeps == [HOPELESS_SECONDS] * 3
-    assert seen == [ModelStatus("failed", "its file is cut off.", 0)] * 3
+    assert seen == [ModelStatus("failed", told)] * 3
+    assert json.loads(capsys.readouterr().err)["reason"] == "mine.gguf: pip install something."
 
 
-async def test_a_missing_file_is_named_with_its_remedy_and_taken_when_it_comes(tmp_path: Path) -> None:
+async def test_a_missing_file_is_told_its_remedy_is_logged_and_it_is_taken_when_it_comes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wanted = plan(tmp_path, "pass", exists=False)
     seen: list[ModelStatus] = []
 
@@ -126,7 +141,9 @@ async def test_a_missing_file_is_named_with_its_remedy_and_taken_when_it_comes(t
 
     await ModelProcess(wanted, sleepless(on_sleep)).live()
 
-    assert seen == [ModelStatus("failed", "its file model.gguf is missing; fetch it with: gateway models add tiny", 0)]
+    assert seen == [ModelStatus("failed", "its file is missing.")]
+    missing = json.loads(capsys.readouterr().err.splitlines()[0])
+    assert (missing["file"], missing["remedy"]) == (str(wanted.file), "fetch it with: gateway models add tiny")
     assert read_status(wanted.status).state == "starting"
 
 
@@ -141,7 +158,7 @@ async def test_a_program_that_is_not_there_is_an_end_like_any_other(tmp_path: Pa
 
 
 async def test_a_reason_of_any_kind_is_kept_short_and_printable(tmp_path: Path) -> None:
-    said = r"""print('{"event": "failed", "reason": "bad \\ud800 ' + 'x' * 3000 + '"}')"""
+    said = r"""print('{"event": "failed", "matter": "bad \\ud800 ' + 'x' * 3000 + '"}')"""
     wanted = plan(tmp_path, said)
     model = ModelProcess(wanted, Timing())
 

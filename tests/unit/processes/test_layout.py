@@ -34,9 +34,18 @@ providers:
     assert plan.status == model_status(run_dir, "mine", "tiny")
     assert plan.remedy == "check providers.mine.models.tiny.path."
     assert " ".join(plan.command).endswith(
-        f"-m gateway.worker --model {file} --socket {model_socket(run_dir, 'mine', 'tiny')} --name tiny"
-        " --threads 3 --slots 2 --context-window 512 --engine xllamacpp --embedding"
+        f"-m gateway.worker --model={file} --socket={model_socket(run_dir, 'mine', 'tiny')} --name=tiny"
+        " --threads=3 --slots=2 --context-window=512 --engine=xllamacpp --embedding"
     )
+
+
+def test_no_value_is_taken_for_an_option(tmp_path: Path) -> None:
+    text = "providers: {mine: {kind: llamacpp, models: {tiny: {path: '-h --embedding'}}}}\n"
+    (plan,) = layout_of(text, tmp_path).models
+    start = plan.command.index("gateway.worker") + 1
+
+    assert all(word.startswith("--") for word in plan.command[start:])
+    assert "--embedding" not in plan.command
 
 
 def test_the_packaged_models_lie_in_the_data_directory(tmp_path: Path) -> None:

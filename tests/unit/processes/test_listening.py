@@ -23,6 +23,11 @@ def connects(address: Address) -> bool:
         return client.connect_ex(address.name) == 0
 
 
+def test_a_host_that_is_none_is_one_line() -> None:
+    with pytest.raises(PortTaken, match="Cannot listen on a"):
+        reserve("a\0b", 0)
+
+
 def test_port_zero_becomes_a_real_port_that_is_kept() -> None:
     with contextlib.closing(reserve("127.0.0.1", 0)) as held:
         (address,) = held.addresses

@@ -87,7 +87,7 @@ def test_the_border_between_provider_and_model_counts(short_path: Path) -> None:
 
 def test_a_state_is_read_as_it_was_written(short_path: Path) -> None:
     path = model_status(short_path, "local", "smollm2")
-    status = ModelStatus("failed", "its file is not a GGUF file.", restarts=3)
+    status = ModelStatus("failed", "its file is not a GGUF file.")
 
     write_status(path, ModelStatus("starting"))
     write_status(path, status)

@@ -111,15 +111,35 @@ async def test_a_connection_that_never_asked_anything_does_not_hold_the_end_back
 
 
 async def test_during_the_accept_grace_new_requests_are_answered_and_told_of_the_end() -> None:
-    async with worker(accept_grace_seconds=60) as standin, aiohttp.ClientSession() as session:
+    async with (
+        worker(accept_grace_seconds=60) as standin,
+        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession() as other,
+    ):
+        running = await begin(session, standin)
         standin.stop.ask()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
 
-        assert await text_of(session, standin) == "draining"
+        assert await text_of(other, standin) == "draining"
+        standin.finish.set()
+        await running.read()
+
+
+async def test_an_idle_worker_needs_no_accept_grace() -> None:
+    async with worker(accept_grace_seconds=60) as standin, aiohttp.ClientSession() as session:
+        await text_of(session, standin)
+
+        standin.stop.ask()
+
+        await asyncio.wait_for(standin.serving, timeout=1)
 
 
 async def test_after_the_accept_grace_nobody_new_is_let_in_while_a_stream_goes_on() -> None:
-    async with worker() as standin, aiohttp.ClientSession() as session, aiohttp.ClientSession() as other:
+    async with (
+        worker(accept_grace_seconds=0.1) as standin,
+        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession() as other,
+    ):
         running = await begin(session, standin)
         standin.stop.ask()
 
@@ -136,7 +156,7 @@ async def test_after_the_accept_grace_nobody_new_is_let_in_while_a_stream_goes_o
 
 
 async def test_a_stream_longer_than_the_grace_is_broken_off_with_its_own_words() -> None:
-    async with worker(grace_seconds=0.1) as standin, aiohttp.ClientSession() as session:
+    async with worker(accept_grace_seconds=0, grace_seconds=0.1) as standin, aiohttp.ClientSession() as session:
         running = await begin(session, standin)
 
         standin.stop.ask()
@@ -157,7 +177,7 @@ async def test_insisting_breaks_streams_off_at_once() -> None:
 
 
 async def test_a_body_that_is_still_arriving_is_waited_for() -> None:
-    async with worker(grace_seconds=3600) as standin, aiohttp.ClientSession() as session:
+    async with worker(accept_grace_seconds=0, grace_seconds=3600) as standin, aiohttp.ClientSession() as session:
         first, rest = asyncio.Event(), asyncio.Event()
 
         async def body() -> AsyncIterator[bytes]:
@@ -179,7 +199,7 @@ async def test_a_body_that_is_still_arriving_is_waited_for() -> None:
 
 
 async def test_a_caller_that_does_not_read_cannot_hold_the_end_back() -> None:
-    async with worker(grace_seconds=0.1) as standin:
+    async with worker(accept_grace_seconds=0, grace_seconds=0.1) as standin:
         _, writer = await asyncio.open_connection("127.0.0.1", int(standin.url.rpartition(":")[2]), limit=1)
         writer.write(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.processes.supervision import Backoff, Child, Stop, Timing, cause_of, keep_alive, read_lines
+from gateway.processes.supervision import Backoff, Child, Hopeless, Stop, Timing, cause_of, keep_alive, read_lines
 
 
 class Clock:
@@ -29,7 +30,7 @@ class Clock:
         self.now += seconds
 
 
-class LivesSpent(Exception):
+class LivesSpent(Hopeless):
     pass
 
 
@@ -74,9 +75,12 @@ async def test_a_healthy_minute_forgives_earlier_failures() -> None:
     assert rests == [0.5, 1.0, 0.5, 1.0]
 
 
-async def test_a_start_that_finds_no_room_is_tried_again() -> None:
+@pytest.mark.parametrize("error", [OSError("no more processes"), TypeError("half a \ud800 character")])
+async def test_an_error_is_an_end_like_any_other_and_one_line(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = Clock()
-    attempts = iter([OSError("no more processes"), LivesSpent()])
+    attempts = iter([error, LivesSpent()])
     rests: list[float] = []
 
     async def live() -> None:
@@ -86,6 +90,45 @@ async def test_a_start_that_finds_no_room_is_tried_again() -> None:
         await keep_alive(live, rests.append, Backoff(), clock.timing())
 
     assert rests == [0.5]
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["start_failed"]
+
+
+async def test_an_error_of_what_is_told_of_the_rest_does_not_end_it() -> None:
+    clock = Clock()
+    attempts = iter([OSError(), OSError(), LivesSpent()])
+
+    async def live() -> None:
+        raise next(attempts)
+
+    def rest(_seconds: float) -> None:
+        raise TypeError("a defect")
+
+    with pytest.raises(LivesSpent):
+        await keep_alive(live, rest, Backoff(), clock.timing())
+
+    assert clock.slept == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("where", ["stdout", "stderr"])
+async def test_a_child_whose_output_cannot_be_taken_ends_while_others_live(
+    where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_said: object) -> None:
+        raise TypeError("cannot be taken")
+
+    events: list[Mapping[str, Any]] = []
+    other = await python("print(1, flush=True); input(); print(2)", events)
+    code = f"import sys; print('x', file=sys.{where}, flush=True); sys.stdin.read()"
+    child = await Child.start([sys.executable, "-S", "-c", code], os.environ, refuse, refuse)
+
+    async with asyncio.timeout(10):
+        assert await child.ended() == -signal.SIGKILL
+    await other.write(b"\n")
+
+    assert await other.ended() == 0
+    assert len(events) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "output_failed"
 
 
 @pytest.mark.parametrize("line", ["[" * 4000, '"text"', "[1]", "{}", "not JSON"])

@@ -173,8 +173,8 @@ def test_comments_alone_do_not_start_a_stream() -> None:
     assert not scanner.started
 
 
-def test_an_error_far_from_the_end_of_a_large_block_is_kept_back() -> None:
-    late = b"".join(encode_event(chunk("x" * 100)) for _ in range(100))
+def test_an_error_before_the_last_events_of_a_large_block_is_kept_back() -> None:
+    late = b"".join(encode_event(chunk("x" * 2_000)) for _ in range(6))
 
     out, scanner = scan([encode_event(chunk("hi")) + encode_event({"error": {"message": "boom"}}) + late])
 
@@ -182,8 +182,8 @@ def test_an_error_far_from_the_end_of_a_large_block_is_kept_back() -> None:
     assert scanner.error == {"message": "boom"}
 
 
-def test_an_end_far_from_the_end_of_a_large_block_ends_it() -> None:
-    late = b": padding\n\n" * 1000
+def test_an_end_before_the_last_events_of_a_large_block_ends_it() -> None:
+    late = (b": " + b"x" * 2_000 + b"\n\n") * 6
 
     out, scanner = scan([encode_event(FINISH) + DONE_EVENT + late])
 

@@ -32,16 +32,20 @@ def run(directory: Path, model: Path, *more: str) -> tuple[dict[str, str], int, 
 
 
 @pytest.mark.parametrize(
-    ("raw", "reason"),
+    ("raw", "reason", "matter"),
     [
-        (None, "tiny.gguf: no such file"),
-        (b"Once upon a time", "tiny.gguf: not a GGUF file"),
-        (whole()[:90], "tiny.gguf: truncated: a key of 19 bytes in a file of 90"),
+        (None, "tiny.gguf: no such file", "its file is missing"),
+        (b"Once upon a time", "tiny.gguf: not a GGUF file", "its file is not a GGUF file"),
+        (
+            whole()[:90],
+            "tiny.gguf: truncated: a key of 19 bytes in a file of 90",
+            "its file is damaged: truncated",
+        ),
     ],
     ids=["missing", "not a GGUF", "truncated"],
 )
 def test_a_file_that_is_no_model_is_told_before_an_engine_sees_it(
-    private_directory: Path, raw: bytes | None, reason: str
+    private_directory: Path, raw: bytes | None, reason: str, matter: str
 ) -> None:
     model = private_directory / "tiny.gguf"
     if raw is not None:
@@ -49,7 +53,11 @@ def test_a_file_that_is_no_model_is_told_before_an_engine_sees_it(
 
     report, code, noise = run(private_directory, model)
 
-    assert (report, code, noise) == ({"event": "failed", "reason": reason}, EXIT_BAD_MODEL, "")
+    assert (report, code, noise) == (
+        {"event": "failed", "reason": reason, "matter": matter},
+        EXIT_BAD_MODEL,
+        "",
+    )
 
 
 def test_a_model_that_llama_cpp_does_not_know_is_refused_in_its_words(private_directory: Path) -> None:
@@ -58,7 +66,11 @@ def test_a_model_that_llama_cpp_does_not_know_is_refused_in_its_words(private_di
 
     report, code, noise = run(private_directory, model)
 
-    assert report == {"event": "failed", "reason": "tiny.gguf: unknown model architecture: 'tiny'"}
+    assert report == {
+        "event": "failed",
+        "reason": "tiny.gguf: unknown model architecture: 'tiny'",
+        "matter": "",
+    }
     assert code == EXIT_BAD_MODEL
     assert "unknown model architecture" in noise
 
