@@ -1,6 +1,6 @@
 """Who is calling: API keys are known by their SHA-256 digest only.
 
-What a caller may spend lives in `limits/`; where the key stands in a request is `http/`'s concern.
+Where the key stands in a request is `http/`'s concern.
 """
 
 from __future__ import annotations
