@@ -206,15 +206,16 @@ class SseScanner:
         return sorted({_event_start(block, position) for position in positions}) if positions else _NOWHERE
 
     def _sift(self, block: bytes, suspects: Sequence[int]) -> bytes:
-        kept, position = [], 0
+        whole = memoryview(block)  # so that what is kept is copied once
+        kept: list[bytes | memoryview] = []
+        position = 0
         for start in suspects:
             end = block.index(b"\n\n", start) + 2
-            kept.append(block[position:start])
-            kept.append(self._judge(block[start:end]))
+            kept += (whole[position:start], self._judge(block[start:end]))
             position = end
             if self.is_over:
                 return b"".join(kept)
-        kept.append(block[position:])
+        kept.append(whole[position:])
         return b"".join(kept)
 
     def _judge(self, event: bytes) -> bytes:
