@@ -1,7 +1,7 @@
 """What is written of finished requests: one log line and the metrics, off the road.
 
-A request's end is a list append; the writing is done for many requests at once by a timer, which costs half of what it
-costs one by one (bench/design.md). What is counted and what a line looks like is `metrics.py` and `line` below.
+A request's end is a list append; the writing is done for many requests at once by a timer, which is cheaper than one by
+one (bench/design.md). What is counted and what a line looks like is `metrics.py` and `line` below.
 """
 
 from __future__ import annotations
