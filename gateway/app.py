@@ -22,13 +22,12 @@ from gateway.http import (
     Drain,
     EmbeddingRoutes,
     HealthRoutes,
+    Hosts,
     Journal,
     ModelRoutes,
-    check_host,
     guard,
     meet_expectation,
-    observe,
-    render_errors,
+    surround,
 )
 from gateway.logs import LogSink
 from gateway.metrics import Metrics
@@ -96,13 +95,10 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
         health=HealthRoutes(table, metrics, journal, ring, drain),
     )
     server = config.server
+    hosts = Hosts(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts)
     application = web.Application(
         client_max_size=server.max_body_mb * 1024 * 1024,
-        middlewares=[
-            observe(journal, clock),
-            render_errors(drain),
-            check_host(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts),
-        ],
+        middlewares=[surround(journal, hosts, drain, clock)],
     )
     for route in routes(rooms):
         application.router.add_route(route.method, route.path, route.handler, expect_handler=meet_expectation)

@@ -72,7 +72,10 @@ class Record:
     @property
     def upstream_seconds(self) -> float:
         """How long upstreams were waited for, streams until their last event."""
-        return sum(attempt.ended - attempt.started for attempt in self.attempts) + self.stream_seconds
+        seconds = self.stream_seconds
+        for attempt in self.attempts:
+            seconds += attempt.ended - attempt.started
+        return seconds
 
     @property
     def deployment(self) -> str:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import queue
-import re
 import select
 import sys
 import threading
@@ -66,8 +65,7 @@ class LogSink:
         self._stream = stream
         # As they stand in JSON, where quotes and backslashes are escaped.
         words = {orjson.dumps(secret)[1:-1] for secret in secrets if len(secret) >= SHORTEST_SECRET}
-        pattern = b"|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-        self._secret = re.compile(pattern) if words else None
+        self._secrets = sorted(words, key=len, reverse=True)  # one may hold another
         self._waiting: list[dict[str, Any]] = []
         self._batches: queue.SimpleQueue[list[dict[str, Any]] | None] = queue.SimpleQueue()
         self._timer: asyncio.TimerHandle | None = None
@@ -104,8 +102,8 @@ class LogSink:
     def _write_batches(self) -> None:
         while (batch := self._batches.get()) is not None:
             text = b"".join(map(_encode, batch))
-            if self._secret is not None:
-                text = self._secret.sub(b"***", text)
+            for secret in self._secrets:
+                text = text.replace(secret, b"***")
             try:
                 self._stream.write(text)
                 self._stream.flush()

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.call import Attempt, Record, Usage
+from gateway.tallies import Spread, Tallies, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -72,10 +73,11 @@ class Metrics:
             "gateway_in_flight_requests", "Requests being answered.", multiprocess_mode="livesum", registry=registry
         )
         self._running = 0
-        self._requests_series: dict[tuple[str, str, int], tuple[Counter, Histogram, Histogram]] = {}
-        self._attempt_series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._first_event_series: dict[str, Histogram] = {}
-        self._token_series: dict[str, tuple[Counter, Counter, Counter]] = {}
+        self._tallies = Tallies()
+        self._requests_series: dict[tuple[str, str, int], tuple[Tally, Spread, Spread]] = {}
+        self._attempt_series: dict[tuple[str, str], tuple[Tally, Spread]] = {}
+        self._first_event_series: dict[str, Spread] = {}
+        self._token_series: dict[str, tuple[Tally, Tally, Tally]] = {}
 
     def begin(self) -> None:
         """Count one request as being answered."""
@@ -87,14 +89,19 @@ class Metrics:
 
     def publish(self) -> None:
         """Put figures that are kept as plain numbers where the page finds them; to be called about once a second."""
+        self.settle()
         self._in_flight.set(self._running)
 
+    def settle(self) -> None:
+        """Bring the figures up to what was observed."""
+        self._tallies.settle()
+
     def observe(self, endpoint: str, record: Record, status: int, ended: float) -> None:
-        """Count one finished request; `ended` is on the clock of `record.started`, in seconds."""
+        """Take note of one finished request; `ended` is on the clock of `record.started`, in seconds."""
         key = (endpoint, record.alias, status)
         requests, durations, overheads = self._requests_series.get(key) or self._bind_request(key)
         duration = ended - record.started
-        requests.inc()
+        requests.add()
         durations.observe(duration)
         if not record.attempts:
             return
@@ -103,7 +110,7 @@ class Metrics:
             took = attempt.ended - attempt.started
             upstream += took
             attempts, times = self._attempt_series.get((attempt.label, attempt.outcome)) or self._bind_attempt(attempt)
-            attempts.inc()
+            attempts.add()
             times.observe(took)
         overheads.observe(max(0.0, duration - upstream))
         if record.first_event:
@@ -114,39 +121,41 @@ class Metrics:
 
     def _count_tokens(self, alias: str, usage: Usage) -> None:
         prompt, completion, cached = self._token_series.get(alias) or self._bind_tokens(alias)
-        prompt.inc(usage.prompt_tokens)
+        prompt.add(usage.prompt_tokens)
         if usage.completion_tokens:
-            completion.inc(usage.completion_tokens)
+            completion.add(usage.completion_tokens)
         if usage.cached_tokens:
-            cached.inc(usage.cached_tokens)
+            cached.add(usage.cached_tokens)
 
     # The library's own look-up of a series by its labels costs as much as the update, so each is looked up once.
 
-    def _bind_request(self, key: tuple[str, str, int]) -> tuple[Counter, Histogram, Histogram]:
+    def _bind_request(self, key: tuple[str, str, int]) -> tuple[Tally, Spread, Spread]:
         endpoint, alias, status = key
+        tallies = self._tallies
         series = self._requests_series[key] = (
-            self._requests.labels(endpoint, alias, str(status)),
-            self._duration.labels(endpoint),
-            self._overhead.labels(endpoint),
+            tallies.counter(self._requests.labels(endpoint, alias, str(status))),
+            tallies.histogram(self._duration.labels(endpoint)),
+            tallies.histogram(self._overhead.labels(endpoint)),
         )
         return series
 
-    def _bind_attempt(self, attempt: Attempt) -> tuple[Counter, Histogram]:
+    def _bind_attempt(self, attempt: Attempt) -> tuple[Tally, Spread]:
         series = self._attempt_series[(attempt.label, attempt.outcome)] = (
-            self._attempts.labels(attempt.label, attempt.outcome),
-            self._upstream.labels(attempt.label),
+            self._tallies.counter(self._attempts.labels(attempt.label, attempt.outcome)),
+            self._tallies.histogram(self._upstream.labels(attempt.label)),
         )
         return series
 
-    def _bind_first_event(self, alias: str) -> Histogram:
-        series = self._first_event_series[alias] = self._first_event.labels(alias)
+    def _bind_first_event(self, alias: str) -> Spread:
+        series = self._first_event_series[alias] = self._tallies.histogram(self._first_event.labels(alias))
         return series
 
-    def _bind_tokens(self, alias: str) -> tuple[Counter, Counter, Counter]:
+    def _bind_tokens(self, alias: str) -> tuple[Tally, Tally, Tally]:
+        tallies = self._tallies
         series = self._token_series[alias] = (
-            self._tokens.labels(alias, "prompt"),
-            self._tokens.labels(alias, "completion"),
-            self._tokens.labels(alias, "cached"),
+            tallies.counter(self._tokens.labels(alias, "prompt")),
+            tallies.counter(self._tokens.labels(alias, "completion")),
+            tallies.counter(self._tokens.labels(alias, "cached")),
         )
         return series
 

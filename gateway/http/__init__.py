@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from gateway.http.drain import Drain
     from gateway.http.embeddings import EmbeddingRoutes
     from gateway.http.health import HealthRoutes
+    from gateway.http.hosts import Hosts
     from gateway.http.journal import Journal
-    from gateway.http.middlewares import check_host, observe, render_errors
+    from gateway.http.middlewares import surround
     from gateway.http.models import ModelRoutes
 
 __all__ = [
@@ -29,14 +30,13 @@ __all__ = [
     "EmbeddingRoutes",
     "EnvelopeRunner",
     "HealthRoutes",
+    "Hosts",
     "Journal",
     "ModelRoutes",
     "ServerSettings",
-    "check_host",
     "guard",
     "meet_expectation",
-    "observe",
-    "render_errors",
+    "surround",
 ]
 
 __getattr__ = lazily(
@@ -48,12 +48,11 @@ __getattr__ = lazily(
         "EmbeddingRoutes": "embeddings",
         "EnvelopeRunner": "connections",
         "HealthRoutes": "health",
+        "Hosts": "hosts",
         "Journal": "journal",
         "ModelRoutes": "models",
-        "check_host": "middlewares",
         "guard": "access",
         "meet_expectation": "connections",
-        "observe": "middlewares",
-        "render_errors": "middlewares",
+        "surround": "middlewares",
     },
 )

@@ -61,6 +61,7 @@ class Journal:
         for finished in batch:
             self._metrics.observe(finished.endpoint, finished.record, finished.status, finished.ended)
             self._sink.put(line(finished))
+        self._metrics.settle()
 
 
 def line(finished: Finished) -> dict[str, Any]:

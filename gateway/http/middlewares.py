@@ -1,4 +1,4 @@
-"""What surrounds every request: its record, its log line and metrics, its errors, and the check of its Host.
+"""What surrounds every request: its record, its log line and metrics, the check of its Host, and its errors.
 
 Who is calling is not decided here but at each route (`access.py`), so that no path can slip past it.
 """
@@ -6,12 +6,11 @@ Who is calling is not decided here but at each route (`access.py`), so that no p
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -25,11 +24,11 @@ from gateway.errors import (
     MethodNotAllowed,
     RequestTooLarge,
     ShuttingDown,
-    UnknownHost,
     UnknownRoute,
 )
 from gateway.http.answers import error_response
 from gateway.http.drain import Drain
+from gateway.http.hosts import Hosts
 from gateway.http.journal import Finished, Journal
 
 RECORD = web.RequestKey("record", Record)
@@ -38,8 +37,11 @@ CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def observe(journal: Journal, clock: Callable[[], float]) -> Middleware:
-    """Give each request an id and a record, and at its end one log line and its metrics."""
+def surround(journal: Journal, hosts: Hosts, drain: Drain, clock: Callable[[], float]) -> Middleware:
+    """Give each request an id and a record, turn its failure into OpenAI's envelope, and write it down at its end.
+
+    All in one middleware, because each costs a chat call more than what it does here (bench/design.md).
+    """
     prefix = f"req_{os.urandom(8).hex()}"
     count = itertools.count(1)
 
@@ -49,10 +51,20 @@ def observe(journal: Journal, clock: Callable[[], float]) -> Middleware:
         journal.begin()
         status = CLIENT_GONE
         try:
-            response = await handler(request)
+            try:
+                hosts.check(request)
+                response = await handler(request)
+            except asyncio.CancelledError:
+                if not drain.is_cutting:
+                    raise
+                response = _failed(record, ShuttingDown())
+            except Exception as error:  # noqa: BLE001  the one place where failures, ours too, become answers
+                response = _answer_to(error, request, record)
             status = response.status
             if not response.prepared:
                 response.headers["x-request-id"] = record.request_id
+                if drain.is_draining:
+                    response.force_close()
             return response
         finally:
             if record.client_gone:
@@ -62,85 +74,22 @@ def observe(journal: Journal, clock: Callable[[], float]) -> Middleware:
     return middleware
 
 
-def render_errors(drain: Drain) -> Middleware:
-    """Turn every failure into OpenAI's envelope, and close connections when the process goes away."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
-        try:
-            response = await _rendered(request, handler)
-        except asyncio.CancelledError:
-            if not drain.is_cutting:
-                raise
-            response = _failed(request, ShuttingDown())
-        if drain.is_draining and not response.prepared:
-            response.force_close()
-        return response
-
-    return middleware
-
-
-async def _rendered(request: web.Request, handler: Step) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except GatewayError as error:
-        return _failed(request, error)
-    except web.HTTPException as error:
-        return _failed(request, _from_aiohttp(request, error))
-    except ConnectionResetError:
-        request[RECORD].client_gone = True
+def _answer_to(error: Exception, request: web.Request, record: Record) -> web.Response:
+    if isinstance(error, GatewayError):
+        return _failed(record, error)
+    if isinstance(error, web.HTTPException):
+        return _failed(record, _from_aiohttp(request, error))
+    if isinstance(error, ConnectionResetError):
+        record.client_gone = True
         return web.Response(status=CLIENT_GONE)  # nobody is there to read it
-    except Exception:  # noqa: BLE001  the one place where a defect of ours becomes an answer
-        logs.event("defect", level="error", request_id=request[RECORD].request_id, trace=traceback.format_exc())
-        message = "The gateway failed to answer this request; the log has the details."
-        return _failed(request, InternalError(message))
+    trace = "".join(traceback.format_exception(error))
+    logs.event("defect", level="error", request_id=record.request_id, trace=trace)
+    return _failed(record, InternalError("The gateway failed to answer this request; the log has the details."))
 
 
-def _failed(request: web.Request, error: GatewayError) -> web.Response:
-    record = request[RECORD]
+def _failed(record: Record, error: GatewayError) -> web.Response:
     record.error = error.code or error.type
     return error_response(error, record)
-
-
-def check_host(names: Iterable[str], *, any_name: bool) -> Middleware:
-    """Refuse requests whose Host names another site: a page in the operator's browser cannot choose it.
-
-    IP addresses and loopback names are always right. With `any_name` every well-formed name is, for servers that
-    listen beyond loopback, where a key is required and names are the operator's to choose.
-    """
-    allowed = {"localhost", *(name.lower().rstrip(".") for name in names)}
-    seen: set[str] = set()
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
-        if host not in seen:
-            if not _is_allowed(host, allowed, any_name=any_name) or len(request.headers.getall("Host", ())) != 1:
-                raise UnknownHost(
-                    "This gateway does not answer for that host name. Add it to server.allowed_hosts to accept it."
-                )
-            if len(seen) < 1000:
-                seen.add(host)
-        return await handler(request)
-
-    return middleware
-
-
-def _is_allowed(host: str, allowed: set[str], *, any_name: bool) -> bool:
-    name, _, port = host.rpartition(":") if ":" in host.rpartition("]")[2] else (host, "", "")
-    name = name.lower().rstrip(".")
-    if port and not port.isdigit():
-        return False
-    if name in allowed or name.endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return any_name and bool(name) and not set(name) - _HOST_CHARACTERS
-    return True
-
-
-_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
 def _from_aiohttp(request: web.Request, error: web.HTTPException) -> GatewayError:

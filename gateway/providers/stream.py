@@ -6,6 +6,7 @@ Nothing is queued: the next chunk is read when the last was taken, so a slow cal
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Self
 
@@ -31,7 +32,6 @@ class StreamReply:
     __slots__ = (
         "_content",
         "_first",
-        "_loop",
         "_overdue",
         "_patience",
         "_response",
@@ -58,8 +58,7 @@ class StreamReply:
         self._secrets = secrets
         self._patience = patience
         self._first = b""
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
+        self._started = time.monotonic()
         self._waiting_since: float | None = None  # None while the caller, not the upstream, is waited for
         self._sweeper = sweeper
         self._overdue = ""
@@ -114,7 +113,7 @@ class StreamReply:
 
     async def _read(self) -> bytes:
         """Return the next whole events, b"" if there are none yet; at the end, sets `done` or raises."""
-        self._waiting_since = self._loop.time()
+        self._waiting_since = time.monotonic()
         try:
             chunk = await self._content.readany()
             self._waiting_since = None

@@ -7,6 +7,7 @@ limit costs a set insertion, and one timer looks at all limits twenty times a se
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -17,7 +18,7 @@ INTERVAL_SECONDS = 0.05  # limits are seconds long: a twentieth more is no harm
 
 class Watched(Protocol):
     def sweep(self, now: float) -> None:
-        """Act if too late; `now` is the event loop's time in seconds. Must not raise."""
+        """Act if too late; `now` is the monotonic clock's time in seconds. Must not raise."""
         ...
 
 
@@ -46,11 +47,12 @@ class Sweeper:
             self.discard(watched)
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         for watched in tuple(self._watched):
             watched.sweep(now)
-        self._timer = loop.call_later(INTERVAL_SECONDS, self._sweep) if self._watched else None
+        self._timer = None
+        if self._watched:
+            self._timer = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self._sweep)
 
 
 class TimeLimit:
@@ -59,20 +61,19 @@ class TimeLimit:
     Somebody else's cancellation passes through untouched.
     """
 
-    __slots__ = ("_due", "_expired", "_loop", "_sweeper", "_task", "seconds")
+    __slots__ = ("_due", "_expired", "_sweeper", "_task", "seconds")
 
     def __init__(self, sweeper: Sweeper, seconds: float) -> None:
         self._sweeper = sweeper
-        self._loop = asyncio.get_running_loop()
         self.seconds = seconds
-        self._due = self._loop.time() + seconds
+        self._due = time.monotonic() + seconds
         self._task: asyncio.Task[object] | None = None
         self._expired = False
 
     def extend(self, seconds: float) -> None:
         """Set the end `seconds` from now."""
         self.seconds = seconds
-        self._due = self._loop.time() + seconds
+        self._due = time.monotonic() + seconds
 
     def sweep(self, now: float) -> None:
         if now >= self._due and not self._expired and self._task is not None:
@@ -80,7 +81,7 @@ class TimeLimit:
             self._task.cancel()
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task(self._loop)
+        self._task = asyncio.current_task()
         self._sweeper.add(self)
         return self
 

@@ -164,14 +164,16 @@ class SseScanner:
         if self._is_first:
             self._is_first = False
             block = block.removeprefix(_BYTE_ORDER_MARK)
-        data = _ANY_DATA.search(block)
-        if data is None:
-            return b"", 0
+        start = 0
+        if not block.startswith(b"data:"):
+            data = _ANY_DATA.search(block)
+            if data is None:
+                return b"", 0
+            start = _event_start(block, data.end())
         self.started = True
-        start = _event_start(block, data.end())
         end = block.index(b"\n\n", start) + 2
-        self._has_running_usage = _USAGE_OBJECT.search(block, start, end) is not None
         event = block[start:end]
+        self._has_running_usage = b'"usage"' in event and _USAGE_OBJECT.search(event) is not None
         first = self._judge(event)
         if first is event and start == 0:
             return block, end  # the usual case: a large block is not copied
@@ -179,9 +181,12 @@ class SseScanner:
 
     def _look_for_roles(self, block: bytes, begin: int) -> None:
         """Learn from the second event whether this upstream repeats the role in each."""
-        data = _ANY_DATA.search(block, max(0, begin - 1))
-        if data is not None:
-            self._has_running_role = block.find(b'"role"', data.start(), block.index(b"\n\n", data.end())) >= 0
+        if not block.startswith(b"data:", begin):
+            data = _ANY_DATA.search(block, max(0, begin - 1))
+            if data is None:
+                return
+            begin = data.start()
+        self._has_running_role = block.find(b'"role"', begin, block.index(b"\n\n", begin + 1)) >= 0
 
     def _suspects(self, block: bytes, begin: int) -> Sequence[int]:
         """Return where the events from `begin` on begin that must be read, in their order.
@@ -199,8 +204,7 @@ class SseScanner:
         else:
             positions += _all(block, b"[DONE]", tail)
         positions += _all(block, b'"error"', tail)
-        if block.find(b'"usage"', tail) >= 0:
-            positions += [match.start() for match in _USAGE_OBJECT.finditer(block, tail)]
+        positions += [found for found in _all(block, b'"usage"', tail) if _USAGE_OBJECT.match(block, found)]
         if self._has_running_role:
             positions += _all(block, b'"role"', begin)
         return sorted({_event_start(block, position) for position in positions}) if positions else _NOWHERE
@@ -270,12 +274,8 @@ def _all(block: bytes, word: bytes, begin: int) -> Sequence[int]:
 
 def _last_events(block: bytes) -> int:
     """Return where the last events of a block begin."""
-    start = len(block) - 2
-    for _ in range(_LAST_EVENTS):
-        start = block.rfind(b"\n\n", 0, start)
-        if start < 0:
-            return 0
-    return start + 2
+    before, *events = block.rsplit(b"\n\n", _LAST_EVENTS + 1)
+    return len(before) + 2 if len(events) > _LAST_EVENTS else 0
 
 
 def _event_start(block: bytes, position: int) -> int:

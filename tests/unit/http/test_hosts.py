@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.http.middlewares import _is_allowed
+from gateway.http import Hosts
 
 ALWAYS = [
     "localhost",
@@ -55,27 +55,27 @@ FOREIGN = [
     "models.lan.evil.test",
     "xmodels.lan",
 ]
-CONFIGURED = {"localhost", "models.lan"}
+CONFIGURED = ["Models.lan."]
 
 
 @pytest.mark.parametrize("host", ALWAYS)
 def test_addresses_and_loopback_names_are_always_answered(host: str) -> None:
-    assert _is_allowed(host, {"localhost"}, any_name=False)
+    assert Hosts().allows(host)
 
 
 @pytest.mark.parametrize("host", NAMED)
 def test_a_name_is_answered_where_it_is_configured(host: str) -> None:
-    assert _is_allowed(host, CONFIGURED, any_name=False)
-    assert not _is_allowed(host, {"localhost"}, any_name=False)
+    assert Hosts(CONFIGURED).allows(host)
+    assert not Hosts().allows(host)
 
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_other_names_are_answered_only_where_every_name_is(host: str) -> None:
-    assert not _is_allowed(host, CONFIGURED, any_name=False)
-    assert _is_allowed(host, {"localhost"}, any_name=True)
+    assert not Hosts(CONFIGURED).allows(host)
+    assert Hosts(any_name=True).allows(host)
 
 
 @pytest.mark.parametrize("host", NEVER)
 def test_what_is_no_host_is_never_answered(host: str) -> None:
-    assert not _is_allowed(host, CONFIGURED, any_name=False)
-    assert not _is_allowed(host, CONFIGURED, any_name=True)
+    assert not Hosts(CONFIGURED).allows(host)
+    assert not Hosts(CONFIGURED, any_name=True).allows(host)
