@@ -24,7 +24,7 @@ install: .venv/installed
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,litellm,dev]'
 	@touch $@
 
 models: install

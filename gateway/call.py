@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Endpoint = Literal["chat/completions", "completions", "embeddings"]
+Endpoint = Literal["chat/completions", "completions", "embeddings", "images/generations"]
 Role = Literal["admin", "user", "viewer"]
 
 EVERY_MODEL = "*"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.doors import lazily
-from gateway.providers.settings import LlamaCppSettings, LocalModelSettings, OpenAISettings
+from gateway.providers.settings import LiteLLMSettings, LlamaCppSettings, LocalModelSettings, OpenAISettings
 
 if TYPE_CHECKING:
     from gateway.providers.base import Exchange, Patience, PlainReply, Provider, Reply
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Exchange",
+    "LiteLLMSettings",
     "LlamaCpp",
     "LlamaCppSettings",
     "LocalModel",

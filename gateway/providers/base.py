@@ -26,17 +26,18 @@ class Patience(Protocol):
 class Exchange:
     """One question to one upstream model.
 
-    `body` is the caller's; a provider copies what it changes. `settings` fill in what the caller left out.
-    `wants_usage` says whether a stream's caller asked for the usage chunk.
+    `body` holds the caller's fields and the settings that fill in what it left out; a provider copies what it changes.
+    `wants_usage` says whether a stream's caller asked for the usage chunk. `allowed_extra` are fields beyond OpenAI's
+    that the configuration lets through where a provider passes on known fields only.
     """
 
     endpoint: Endpoint
     body: Mapping[str, Any]
     model: str
-    settings: Mapping[str, Any]
     patience: Patience
     stream: bool = False
     wants_usage: bool = False
+    allowed_extra: frozenset[str] = frozenset()
 
 
 class Reply(Protocol):

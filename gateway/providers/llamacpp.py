@@ -71,7 +71,7 @@ class LlamaCpp:
             raise UpstreamModelMissing(f"There is no local model '{exchange.model}'.")
         refuse_unsupported(exchange, is_embedding=local.is_embedding)
         dimensions = exchange.body.get("dimensions")
-        exchange.body = body = restrict({**exchange.settings, **exchange.body})
+        exchange.body = body = restrict(exchange.body)
         if exchange.endpoint == "completions" and body.get("max_tokens") is None:
             body["max_tokens"] = DEFAULT_COMPLETION_TOKENS
         try:

@@ -106,7 +106,7 @@ class OpenAIWire:
         await self._pool.close()
 
     def _patch(self, exchange: Exchange) -> bytes:
-        patched = {**exchange.settings, **exchange.body, "model": exchange.model}
+        patched = {**exchange.body, "model": exchange.model}
         if not self._streams_usage:
             patched.pop("stream_options", None)
         elif exchange.stream and not exchange.wants_usage:

@@ -82,6 +82,31 @@ class OpenAISettings(ProviderSettings):
     ] = True
 
 
+class LiteLLMSettings(ProviderSettings):
+    """An upstream with a wire of its own, spoken to through the library litellm."""
+
+    kind: Literal["litellm"]
+    prefix: Annotated[
+        str, Field(pattern=r"^[a-z0-9_]+$", description="litellm's name of the provider, e.g. anthropic or gemini.")
+    ]
+    base_url: Annotated[
+        BaseUrl | None, Field(description="Default: the provider's own endpoint, known to litellm.")
+    ] = None
+    api_key: Annotated[UpstreamKey, Field(description="Empty where the options carry the credentials.")] = SecretStr("")
+    options: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], SecretStr],
+        Field(description="What the provider needs besides a key, e.g. api_version, vertex_project, aws_region_name."),
+    ] = {}
+    headers: Annotated[Headers, Field(description="Further request headers.")] = {}
+    classes: Annotated[
+        dict[ModelClass, Annotated[str, Field(min_length=1)]],
+        Field(description="The upstream model that serves each class."),
+    ] = {}
+    settings: Annotated[
+        dict[str, JsonValue], Field(description="Request fields sent when the caller left them out.")
+    ] = {}
+
+
 class LocalModelSettings(ProviderSettings):
     """One GGUF model, run in a llama.cpp process of its own."""
 

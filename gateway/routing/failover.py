@@ -70,9 +70,8 @@ def _exchange(call: Call, deployment: Deployment) -> Exchange:
     options = call.body.get("stream_options")
     return Exchange(
         endpoint=call.endpoint,
-        body=call.body,
+        body={**deployment.settings, **call.body},
         model=deployment.model,
-        settings=deployment.settings,
         patience=deployment.timeouts,
         stream=call.stream,
         wants_usage=bool(options and options.get("include_usage")),

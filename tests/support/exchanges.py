@@ -35,7 +35,7 @@ def make_exchange(
         body = {**body, "stream": True}
     if wants_usage:
         body = {**body, "stream_options": {"include_usage": True}}
-    return Exchange(endpoint, body, model, settings or {}, patience or TimeoutSettings(), stream, wants_usage)
+    return Exchange(endpoint, {**(settings or {}), **body}, model, patience or TimeoutSettings(), stream, wants_usage)
 
 
 def make_call(

@@ -23,7 +23,7 @@ from tests.support.contract import assert_stream_obeys_contract, parse_sse, read
 
 
 def exchange(endpoint: Any = "chat/completions", *, wants_usage: bool = False, **body: Any) -> Exchange:
-    return Exchange(endpoint, body, "tiny", {}, TimeoutSettings(), stream=True, wants_usage=wants_usage)
+    return Exchange(endpoint, body, "tiny", TimeoutSettings(), stream=True, wants_usage=wants_usage)
 
 
 def chunk(index: int, delta: dict[str, Any], finish: str | None = None, created: int = 5, **more: Any) -> bytes:

@@ -171,7 +171,7 @@ async def test_a_deployment_is_asked_for_its_model_with_its_settings(clock: Fake
 
     exchange = provider.asked[0]
     assert (exchange.model, exchange.stream, exchange.wants_usage) == ("m", True, True)
-    assert exchange.body is call.body
+    assert exchange.body == call.body
 
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": None}])
