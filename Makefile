@@ -1,4 +1,5 @@
 # make run    a working endpoint with a local model, no account needed; options: make run ARGS='--port 9000'
+# make litellm  what providers with a wire of their own need: Anthropic, Google, Vertex, Azure, Bedrock
 # make test   every test, with the real components
 # make check  format, lint, types, architecture
 # make bench  what the gateway costs beside the raw baseline
@@ -10,7 +11,7 @@ BIN := .venv/bin
 CONFIG ?= gateway.yaml
 ARGS ?=
 
-.PHONY: install run models sdks test check format bench schema clean
+.PHONY: install litellm run models sdks test check format bench schema clean
 
 install: .venv/installed
 
@@ -26,6 +27,9 @@ install: .venv/installed
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,litellm,dev]'
 	@touch $@
+
+litellm: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,litellm]'
 
 models: install
 	@$(BIN)/gateway models add smollm2 minilm

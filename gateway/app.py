@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.auth import KeyRing
 from gateway.call import Role
 from gateway.config import Config, is_loopback, resolve
-from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher
+from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher
 from gateway.http import (
     Answers,
     ChatRoutes,
@@ -23,6 +23,7 @@ from gateway.http import (
     EmbeddingRoutes,
     HealthRoutes,
     Hosts,
+    ImageRoutes,
     Journal,
     ModelRoutes,
     guard,
@@ -31,8 +32,17 @@ from gateway.http import (
 )
 from gateway.logs import LogSink
 from gateway.metrics import Metrics
-from gateway.providers import LlamaCpp, LlamaCppSettings, LocalModel, OpenAISettings, OpenAIWire, Provider
-from gateway.routing import Failover, Health, RouteTable
+from gateway.providers import (
+    LiteLLM,
+    LiteLLMSettings,
+    LlamaCpp,
+    LlamaCppSettings,
+    LocalModel,
+    OpenAISettings,
+    OpenAIWire,
+    Provider,
+)
+from gateway.routing import Failover, Health, Refusals, RouteTable
 from gateway.rundir import model_socket, model_status, model_trouble
 
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
@@ -50,6 +60,7 @@ class Rooms:
     ring: KeyRing
     chat: ChatRoutes
     embeddings: EmbeddingRoutes
+    images: ImageRoutes
     models: ModelRoutes
     health: HealthRoutes
 
@@ -66,6 +77,7 @@ def routes(rooms: Rooms) -> list[web.RouteDef]:
         web.post("/v1/chat/completions", closed(rooms.chat.chat, roles=CALLERS)),
         web.post("/v1/completions", closed(rooms.chat.complete, roles=CALLERS)),
         web.post("/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
+        web.post("/v1/images/generations", closed(rooms.images.generate, roles=CALLERS)),
         web.get("/v1/models", closed(rooms.models.list, roles=READERS)),
         web.get("/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS)),
     ]
@@ -85,12 +97,13 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
     ring = KeyRing(config.auth.keys)
     providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
-    failover = Failover(Health(clock), clock)
+    failover = Failover(Health(clock), Refusals(), clock)
     answers = Answers(drain, clock)
     rooms = Rooms(
         ring=ring,
         chat=ChatRoutes(ChatDispatcher(table, failover), answers),
         embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
+        images=ImageRoutes(ImageDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
         health=HealthRoutes(table, metrics, journal, ring, drain),
     )
@@ -109,8 +122,10 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
     return application
 
 
-def make_provider(name: str, entry: OpenAISettings | LlamaCppSettings, run_dir: Path) -> Provider:
+def make_provider(name: str, entry: OpenAISettings | LiteLLMSettings | LlamaCppSettings, run_dir: Path) -> Provider:
     """Return the provider that a configuration entry describes."""
+    if isinstance(entry, LiteLLMSettings):
+        return LiteLLM(name, entry)
     if isinstance(entry, OpenAISettings):
         return OpenAIWire(
             name,
@@ -140,9 +155,12 @@ async def _lifetimes(
     journal: Journal,
     sink: LogSink,
 ) -> AsyncIterator[None]:
-    publisher = asyncio.create_task(_publish(metrics))
+    tasks = [asyncio.create_task(_publish(metrics))]
+    # Importing litellm takes seconds: it is done beside the first requests, which only its own calls wait for.
+    tasks += [asyncio.create_task(lane.prepare()) for lane in providers.values() if isinstance(lane, LiteLLM)]
     yield
-    publisher.cancel()
+    for task in tasks:
+        task.cancel()
     for provider in providers.values():
         await provider.close()
     journal.write()

@@ -53,7 +53,8 @@ class Record:
     """What happened to one request; filled on the way, read once by the log line and the metrics.
 
     Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came. `model` is the name as the
-    caller sent it, `alias` the configured one for metrics, `other` if there is none.
+    caller sent it, `alias` the configured one for metrics, `other` if there is none. `dropped` are the caller's fields that
+    the deployment that answered was not sent.
     """
 
     request_id: str
@@ -66,6 +67,7 @@ class Record:
     first_event: float = 0.0
     stream_seconds: float = 0.0
     usage: Usage | None = None
+    dropped: tuple[str, ...] = ()
     error: str | None = None
     client_gone: bool = False
 
@@ -84,7 +86,10 @@ class Record:
 
 @dataclass(slots=True)
 class Call:
-    """A checked request: `body` is the caller's JSON object with its unknown fields untouched."""
+    """A checked request: `body` is the caller's JSON object with its unknown fields untouched.
+
+    `style`, `speed` and `complexity` are what the caller said beside it, "" where it said nothing.
+    """
 
     endpoint: Endpoint
     body: dict[str, Any]
@@ -92,3 +97,6 @@ class Call:
     stream: bool
     caller: Caller
     record: Record
+    style: str = ""
+    speed: str = ""
+    complexity: str = ""

@@ -44,8 +44,24 @@ def models(context: typer.Context) -> None:
     models_app(context.args, prog_name="gateway models")
 
 
+def routes(context: typer.Context) -> None:
+    """List the names callers may send and what answers each."""
+    from gateway.cli.routes import app as routes_app
+
+    routes_app(context.args, prog_name="gateway routes")
+
+
+def providers(context: typer.Context) -> None:
+    """List the provider presets."""
+    from gateway.cli.providers import app as providers_app
+
+    providers_app(context.args, prog_name="gateway providers")
+
+
 app.command("serve")(serve)
 app.command("check")(check)
 app.command("models", add_help_option=False, context_settings=_PASSED_ON)(models)
+app.command("routes", add_help_option=False, context_settings=_PASSED_ON)(routes)
+app.command("providers", add_help_option=False, context_settings=_PASSED_ON)(providers)
 
 __all__ = ["app"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from gateway.call import Endpoint
     from gateway.config import Config, Resolved
     from gateway.routing import DeploymentPlan
 
@@ -36,6 +38,10 @@ def check(file: Path = typer.Argument(DEFAULT_FILE, help="The configuration file
         raise typer.Exit(BAD_CONFIGURATION) from None
     for line in describe(config, resolve(config)):
         typer.echo(line)
+    for line in config.refused:
+        typer.echo(line, err=True)
+    if config.refused:
+        raise typer.Exit(BAD_CONFIGURATION)
 
 
 def describe(config: Config, resolved: Resolved) -> Iterator[str]:
@@ -71,15 +77,15 @@ def _keys(config: Config) -> Iterator[str]:
 
 
 def _providers(config: Config) -> Iterator[str]:
-    from gateway.providers import OpenAISettings
+    from gateway.providers import HostedSettings
 
     for name, entry in config.providers.items():
         if name in config.off:
             yield f"  {name}: off, {config.off[name]}"
-        elif isinstance(entry, OpenAISettings):
+        elif isinstance(entry, HostedSettings):
             key = "with a key" if entry.api_key.get_secret_value() else "without a key"
             headers = f", headers {', '.join(entry.headers)}" if entry.headers else ""
-            yield f"  {name}: on, {entry.base_url}, {key}{headers}"
+            yield f"  {name}: on, {entry.base_url or 'its own endpoint'}, {key}{headers}"
         else:
             yield f"  {name}: on, runs {', '.join(entry.models)} on this machine"
 
@@ -90,7 +96,7 @@ def _routes(resolved: Resolved) -> Iterator[str]:
     for alias, route in resolved.plan.routes.items():
         yield f"  {alias}:"
         for number, deployment in enumerate(route.deployments, 1):
-            yield f"    {number}. {deployment.provider}/{deployment.model}{_details(deployment)}"
+            yield f"    {number}. {deployment.provider}/{deployment.model}{_details(alias, deployment)}"
     for name, entry in resolved.providers.items():
         if isinstance(entry, LlamaCppSettings):
             yield f"  {', '.join(f'{name}/{model}' for model in entry.models)}"
@@ -98,10 +104,12 @@ def _routes(resolved: Resolved) -> Iterator[str]:
             yield f"  {name}/…: any model of {name}, by its own name"
 
 
-def _details(deployment: DeploymentPlan) -> str:
+def _details(alias: str, deployment: DeploymentPlan) -> str:
     from gateway.routing import TimeoutSettings
 
-    words = [_shown(name, value) for name, value in deployment.settings.items()]
+    endpoints: dict[str, Endpoint] = {"embedding": "embeddings", "image": "images/generations"}
+    settings = deployment.settings[endpoints.get(alias, "chat/completions")]
+    words = [_shown(name, value) for name, value in settings.items() if name not in deployment.refuses]
     usual = TimeoutSettings()
     words += [f"{name}={value:g}" for name, value in deployment.timeouts if value != getattr(usual, name)]
     return f" ({', '.join(words)})" if words else ""
@@ -144,6 +152,9 @@ def _engine_trouble(resolved: Resolved) -> Iterator[str]:
 
 
 def _warnings(config: Config, resolved: Resolved) -> Iterator[str]:
+    from gateway.config import warn_of_retirement
+
+    yield from warn_of_retirement(resolved, date.today())  # noqa: DTZ011  # retirement is by the day, anywhere
     yield from config.warnings
     yield from _engine_trouble(resolved)
     yield from (note for note in config.notes if note.startswith("model "))

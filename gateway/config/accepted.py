@@ -69,8 +69,7 @@ class StoreSettings(AcceptedSettings):
 
 def warn(document: BaseModel, tree: Tree) -> list[str]:
     """Return one line for each thing the file asks for that this version does not do."""
-    places = [*_without_effect(document, ()), *([("models", "image")] if tree.at(("models", "image")) else [])]
-    lines = sorted({(tree.line(place), spell(place)) for place in places})
+    lines = sorted({(tree.line(place), spell(place)) for place in _without_effect(document, ())})
     return [f"{tree.file}:{line}: {path}: accepted, has no effect in this version" for line, path in lines]
 
 

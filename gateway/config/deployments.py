@@ -51,7 +51,7 @@ def _parts(deployment: object) -> tuple[str | None, str | None]:
 
 def _check_model(tree: Tree, place: Place, provider: str, model: str, outline: Outline) -> None:
     classes = outline.classes(provider)
-    if model in (*CLASSES, "image"):
+    if model in CLASSES:
         if model not in classes:
             served = f"it serves: {', '.join(classes)}" if classes else "it serves no class; name an upstream model"
             tree.blame(place, f"the provider {provider!r} does not serve the class {model!r}; {served}")

@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.config.document import CLASSES
 from gateway.config.tree import Place, Tree, mapping, nearest
 from gateway.config.variables import fill_in_place, names_in
-from gateway.providers import LlamaCppSettings, presets
+from gateway.providers import LlamaCppSettings, presets, why_unavailable
 
-# Known to whoever knows the field, so an unknown-word message would mislead.
-NOT_SERVED = frozenset(
-    {"anthropic", "azure", "bedrock", "claude", "cohere", "gemini", "google", "litellm", "vertex", "vertex_ai"}
-)
+NEEDS_LITELLM = "it needs litellm"
 
 
 def kinds() -> list[str]:
     """Return every word that `kind` may have."""
-    return sorted({"openai", "llamacpp", *presets.preset_names()})
+    return sorted({"openai", "llamacpp", "litellm", *presets.preset_names()})
+
+
+def wire_of(kind: str) -> str:
+    """Return the wire of a word that `kinds` has."""
+    preset = presets.read_preset(kind)
+    return preset.wire if preset is not None else kind
 
 
 def fill(tree: Tree, environ: Mapping[str, str]) -> dict[str, str]:
@@ -43,52 +47,110 @@ def _fill_provider(tree: Tree, name: str, entry: dict[str, Any], environ: Mappin
     place: Place = ("providers", name)
     kind = entry.get("kind", name)
     if kind == "llamacpp":
-        entry["kind"] = "llamacpp"
-        local = mapping(entry.get("models", dict.fromkeys(LlamaCppSettings.packaged())))
-        entry.update(
-            {"models": {key: LlamaCppSettings.complete(key, fields) for key, fields in local.items()}} if local else {}
-        )
+        _complete_local(entry)
         return ""
+    if kind == "litellm":
+        return _without_litellm()
     if kind == "openai" and "kind" in entry and ("base_url" in entry or name != "openai"):
         if "base_url" not in entry:  # the preset's would send the key to OpenAI
             tree.blame((*place, "base_url"), "is missing; expected a URL such as https://host/v1")
         return ""
     preset = presets.read_preset(kind) if isinstance(kind, str) else None
     if preset is not None:
-        return _apply(tree, place, preset, entry, environ)
+        return Filling(tree, name, entry, environ).apply(preset)
     if not tree.is_broken((*place, "kind")):
         _blame_kind(tree, place, kind, "kind" in entry)
     tree.silence(place)
     return ""
 
 
+def _complete_local(entry: dict[str, Any]) -> None:
+    entry["kind"] = "llamacpp"
+    local = mapping(entry.get("models", dict.fromkeys(LlamaCppSettings.packaged())))
+    if local:
+        entry["models"] = {key: LlamaCppSettings.complete(key, fields) for key, fields in local.items()}
+
+
+def _without_litellm() -> str:
+    reason = why_unavailable()
+    return f"{NEEDS_LITELLM}: {reason}" if reason else ""
+
+
 def _blame_kind(tree: Tree, place: Place, kind: object, is_written: bool) -> None:
-    if isinstance(kind, str) and kind in NOT_SERVED:
-        sentence = (
-            f"this version does not serve {kind!r}; an endpoint of theirs that speaks the OpenAI wire "
-            "works with kind: openai and its base_url"
-        )
-    elif is_written:
+    if is_written:
         sentence = f"unknown kind; {nearest(kind, kinds())}"
     else:
         sentence = f"this name is no preset, so the entry needs a kind; {nearest(kind, kinds())}"
     tree.blame((*place, "kind") if is_written else place, sentence)
 
 
-def _apply(tree: Tree, place: Place, preset: presets.Preset, entry: dict[str, Any], environ: Mapping[str, str]) -> str:
-    key_place = (*place, "api_key")
-    if "api_key" not in entry and preset.env is not None:
-        entry["api_key"] = fill_in_place(tree, key_place, f"${{{preset.env}:-}}", environ)
-    entry["kind"] = "openai"
-    entry.setdefault("base_url", preset.base_url)
-    entry.setdefault("streams_usage", preset.streams_usage)
-    for field, shipped in (("classes", preset.classes), ("settings", preset.settings)):
-        if isinstance(entry.get(field, {}), dict):
-            entry[field] = {**mapping(shipped), **entry.get(field, {})}
-    if not preset.needs_key or tree.is_broken(key_place) or not _is_blank(entry.get("api_key")):
-        return ""
-    names = names_in(tree.unfilled.get(key_place, ""))
-    return f"{names[0]} is empty" if names else "its api_key is empty"
+class Filling:
+    """One provider's entry while its preset completes it, in place."""
+
+    def __init__(self, tree: Tree, name: str, entry: dict[str, Any], environ: Mapping[str, str]) -> None:
+        self._tree = tree
+        self._name = name
+        self._place: Place = ("providers", name)
+        self._entry = entry
+        self._environ = environ
+
+    def apply(self, preset: presets.Preset) -> str:
+        """Complete the entry and return why the provider is off, "" if it is on."""
+        entry = self._entry
+        kind = str(entry.get("kind", self._name))
+        self._from_environment("api_key", preset.env)
+        self._from_environment("base_url", preset.base_url_env)
+        self._fill_options(preset)
+        entry["kind"] = preset.wire
+        shipped = preset.fields()
+        if preset.wire == "llamacpp":
+            _complete_local(entry)
+        else:
+            shipped["classes"] = dict(preset.classes) | self._classes_from_environment(kind)
+        for field, value in shipped.items():
+            if not isinstance(value, dict):
+                entry.setdefault(field, value)
+            elif isinstance(entry.get(field, {}), dict):
+                entry[field] = {**value, **entry.get(field, {})}
+        return self._why_off(preset)
+
+    def _from_environment(self, field: str, variable: str | None) -> None:
+        if variable is None or field in self._entry:
+            return
+        value = fill_in_place(self._tree, (*self._place, field), f"${{{variable}:-}}", self._environ)
+        if value or field == "api_key":
+            self._entry[field] = value
+
+    def _fill_options(self, preset: presets.Preset) -> None:
+        options = self._entry.setdefault("options", {}) if preset.options else {}
+        if not isinstance(options, dict):
+            return  # its own mistake is told where it stands
+        for name, variable in preset.options.items():
+            if name not in options and (value := self._environ.get(variable, "")):
+                options[name] = value
+                self._tree.unfilled[(*self._place, "options", name)] = f"${{{variable}}}"
+
+    def _classes_from_environment(self, kind: str) -> dict[str, str]:
+        """Return the classes that variables such as SMALL_OPENAI_MODEL choose, by the entry's name or its preset's."""
+        found: dict[str, str] = {}
+        for word in dict.fromkeys((kind, self._name)):
+            for class_name in CLASSES:
+                variable = f"{class_name}_{word}_model".upper().replace("-", "_").replace(".", "_")
+                if value := self._environ.get(variable, "").strip():
+                    found[class_name] = value
+        return found
+
+    def _why_off(self, preset: presets.Preset) -> str:
+        key_place = (*self._place, "api_key")
+        if preset.needs_key and not self._tree.is_broken(key_place) and _is_blank(self._entry.get("api_key")):
+            names = names_in(self._tree.unfilled.get(key_place, ""))
+            return f"{names[0]} is empty" if names else "its api_key is empty"
+        if preset.needs is not None:
+            options = mapping(self._entry.get("options"))
+            if _is_blank(self._entry.get(preset.needs)) and _is_blank(options.get(preset.needs)):
+                variable = preset.options.get(preset.needs) or preset.base_url_env
+                return f"{preset.needs} is not given" + (f" ({variable} is empty)" if variable else "")
+        return _without_litellm() if preset.wire == "litellm" else ""
 
 
 def _is_blank(key: object) -> bool:

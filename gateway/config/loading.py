@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gateway.config.accepted import warn
 from gateway.config.checking import blame_all, blame_swallowed
 from gateway.config.document import Config, Document
-from gateway.config.filling import fill
+from gateway.config.filling import NEEDS_LITELLM, fill
 from gateway.config.reading import MOST_BYTES, read
 from gateway.config.resolving import note_dropped
 from gateway.config.rules import check_rules
@@ -103,6 +103,11 @@ def _finish(document: Document, tree: Tree, off: Mapping[str, str]) -> Config:
         off=dict(off),
         notes=_note_off(off),
         warnings=tuple(warn(document, tree)),
+        refused=tuple(
+            f"{tree.file}:{tree.line(('providers', name))}: providers.{name}: {reason}"
+            for name, reason in off.items()
+            if reason.startswith(NEEDS_LITELLM)
+        ),
     )
     return config.model_copy(update={"notes": (*config.notes, *note_dropped(config))})
 

@@ -40,12 +40,16 @@ class Outline:
         """Return the raw models of a provider that runs them itself."""
         return mapping(self.providers.get(provider, {}).get("models"))
 
+    def _models(self, provider: str) -> set[str]:
+        """Return the upstream models of a provider that are known by name."""
+        return {*self.local_models(provider), *self.classes(provider).values()}
+
     def is_local(self, provider: str) -> bool:
         return self.providers.get(provider, {}).get("kind") == "llamacpp"
 
     def is_known(self, alias: str) -> bool:
         """Tell whether a caller could send this name, were every provider on."""
-        if alias in (*self.aliases, "image"):
+        if alias in (*self.aliases, "auto") or any(alias in self._models(name) for name in self.providers):
             return True
         provider, _, model = alias.partition("/")
         if not model or provider not in self.names:

@@ -11,10 +11,13 @@ from functools import partial
 from types import MappingProxyType
 
 from gateway.config.document import CLASSES, Config
-from gateway.providers import LlamaCppSettings, OpenAISettings
-from gateway.routing import DeploymentPlan, DeploymentSettings, RoutePlan, RouteSettings, RoutingPlan, TimeoutSettings
+from gateway.config.planning import plan_deployment
+from gateway.providers import LiteLLMSettings, LlamaCppSettings, OpenAISettings
+from gateway.routing import RoutePlan, RouteSettings, RoutingPlan
 
-ProviderEntry = OpenAISettings | LlamaCppSettings
+ProviderEntry = OpenAISettings | LiteLLMSettings | LlamaCppSettings
+
+_TEXT = ("small", "medium", "large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,16 @@ def resolve(config: Config) -> Resolved:
     routes: dict[str, RoutePlan] = {}
     for alias in dict.fromkeys([*CLASSES, *config.models]):
         settings = config.models.get(alias)
-        if alias == "image":
-            continue  # no endpoint of this version serves it
         route = _of_class(alias, providers) if settings is None else _of_entry(alias, settings, providers)
         if route.deployments:
             routes[alias] = route
-    return Resolved(RoutingPlan(MappingProxyType(routes), partial(_spelled_out, providers)), providers)
+    plan = RoutingPlan(
+        routes=MappingProxyType(routes),
+        direct=partial(_spelled_out, providers, _known_models(providers)),
+        missing=MappingProxyType({name: what_enables(name, config) for name in CLASSES if name not in routes}),
+        chooses="auto" not in routes and any(name in routes for name in _TEXT),
+    )
+    return Resolved(plan, providers)
 
 
 def note_dropped(config: Config) -> Iterator[str]:
@@ -51,19 +58,32 @@ def note_dropped(config: Config) -> Iterator[str]:
             )
 
 
+def what_enables(name: str, config: Config) -> str:
+    """Say what would let a class that nobody serves be served."""
+    waiting = [
+        f"{provider} ({config.off[provider]})" for provider in config.off if _would_serve(config, provider, name)
+    ]
+    first = f"switch on {', '.join(waiting)}, or " if waiting else "configure a provider that serves it, or "
+    return f"No provider that is on serves the class '{name}'. To have it, {first}name a deployment in models.{name}."
+
+
+def _would_serve(config: Config, provider: str, name: str) -> bool:
+    return serves_class(config.providers[provider], name)
+
+
 def _of_class(alias: str, providers: Mapping[str, ProviderEntry]) -> RoutePlan:
     """Vectors of different models do not mix, so the class embedding has one deployment and never fails over."""
     deployments = [
-        DeploymentPlan(name, model, settings_of(entry, model), TimeoutSettings())
+        plan_deployment(name, entry, model)
         for name, entry in providers.items()
-        if (model := upstream_model(entry, alias)) is not None and serves_class(entry, alias)
+        if (model := classes_of(entry).get(alias)) is not None
     ]
     return RoutePlan(alias, "priority", tuple(deployments[:1] if alias == "embedding" else deployments))
 
 
 def _of_entry(alias: str, route: RouteSettings, providers: Mapping[str, ProviderEntry]) -> RoutePlan:
     deployments = [
-        _deployment(entry, model, deployment, route)
+        plan_deployment(deployment.provider, entry, model, deployment, route.timeouts)
         for deployment in route.deployments
         if (entry := providers.get(deployment.provider)) is not None
         and (model := upstream_model(entry, deployment.model)) is not None
@@ -71,43 +91,39 @@ def _of_entry(alias: str, route: RouteSettings, providers: Mapping[str, Provider
     return RoutePlan(alias, route.strategy, tuple(deployments))
 
 
-def _deployment(
-    entry: ProviderEntry, model: str, deployment: DeploymentSettings, route: RouteSettings
-) -> DeploymentPlan:
-    return DeploymentPlan(
-        provider=deployment.provider,
-        model=model,
-        settings={**settings_of(entry, model), **deployment.settings},
-        timeouts=route.timeouts.with_overrides(deployment.timeouts),
-        context_window=deployment.context_window,
-        max_output_tokens=deployment.max_output_tokens,
-        weight=deployment.weight,
-    )
+def _spelled_out(
+    providers: Mapping[str, ProviderEntry], known: Mapping[str, tuple[str, str]], name: str
+) -> RoutePlan | None:
+    """Return the route of `provider/model`, of `provider/class`, or of a model that only its own name tells.
 
-
-def _spelled_out(providers: Mapping[str, ProviderEntry], name: str) -> RoutePlan | None:
-    """Return the route of `provider/model` or `provider/class`; the model may have slashes of its own."""
+    The model may have slashes of its own.
+    """
     provider, _, model = name.partition("/")
     entry = providers.get(provider)
     upstream = upstream_model(entry, model) if entry is not None else None
+    if not upstream and name in known:
+        provider, upstream = known[name]
+        entry = providers[provider]
     if entry is None or not upstream:
         return None
-    deployment = DeploymentPlan(provider, upstream, settings_of(entry, upstream), TimeoutSettings())
-    return RoutePlan(name, "priority", (deployment,))
+    return RoutePlan(name, "priority", (plan_deployment(provider, entry, upstream),))
 
 
-def settings_of(entry: ProviderEntry, model: str) -> Mapping[str, object]:
-    """Return the provider's request fields for `model`; they are about text and would be refused with embeddings."""
-    if isinstance(entry, LlamaCppSettings) or model == entry.classes.get("embedding"):
-        return {}
-    return entry.settings
+def _known_models(providers: Mapping[str, ProviderEntry]) -> Mapping[str, tuple[str, str]]:
+    """Return the provider of every model that is known by name; the first that knows it wins."""
+    known: dict[str, tuple[str, str]] = {}
+    for name, entry in providers.items():
+        models = [*entry.models] if isinstance(entry, LlamaCppSettings) else [*entry.classes.values(), *entry.models]
+        for model in models:
+            known.setdefault(model, (name, model))
+    return MappingProxyType(known)
 
 
 def classes_of(entry: ProviderEntry) -> dict[str, str]:
-    """Return the upstream model of each class that an endpoint of this version serves."""
-    if isinstance(entry, OpenAISettings):
-        return {name: model for name, model in entry.classes.items() if name in CLASSES}
-    return {name: model for model, local in entry.models.items() for name in local.classes if name in CLASSES}
+    """Return the upstream model of each class that a provider serves."""
+    if isinstance(entry, LlamaCppSettings):
+        return {name: model for model, local in entry.models.items() for name in local.classes}
+    return {name: model for name, model in entry.classes.items() if model}
 
 
 def serves_class(entry: ProviderEntry, name: str) -> bool:
@@ -116,7 +132,7 @@ def serves_class(entry: ProviderEntry, name: str) -> bool:
 
 def upstream_model(entry: ProviderEntry, word: str) -> str | None:
     """Return the upstream's own name of the model for `word`, a class or a model; None where there is none."""
-    if word in (*CLASSES, "image"):
+    if word in CLASSES:
         return classes_of(entry).get(word)
     if isinstance(entry, LlamaCppSettings):
         return word if word in entry.models else None

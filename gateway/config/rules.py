@@ -101,7 +101,7 @@ def _check_local_models(tree: Tree, place: Place, models: dict[str, Any]) -> Non
         fields = mapping(model)
         if not re.fullmatch(NAME_PATTERN, name) or name.endswith("\n"):
             tree.blame(at, NAME_EXPECTED)
-        if name in (*CLASSES, "image"):
+        if name in CLASSES:
             tree.blame(at, "a model cannot have the name of a class")
         _check_path(tree, (*at, "path"))
         if fields.get("path") is None and name not in LlamaCppSettings.packaged():
@@ -123,7 +123,7 @@ def _check_path(tree: Tree, place: Place) -> None:
 def _check_classes(tree: Tree, place: Place, fields: dict[str, Any], holders: dict[object, str]) -> None:
     embeds = fields.get("embedding") is True
     for word in sequence(fields.get("classes")):
-        if not isinstance(word, str) or word not in (*CLASSES, "image"):
+        if not isinstance(word, str) or word not in CLASSES:
             continue
         if (word == "embedding") != embeds:
             tree.blame(

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.document import NAME_PATTERN, Document
-from gateway.config.filling import kinds
+from gateway.config.filling import kinds, wire_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+_OF_WIRE = {"openai": "OpenAISettings", "litellm": "LiteLLMSettings", "llamacpp": "LlamaCppSettings"}
+_KINDS = {
+    "openai": "openai with a base_url is any server that speaks the OpenAI wire; the others are presets.",
+    "litellm": "litellm with a prefix is any provider that litellm knows; the others are presets.",
+    "llamacpp": "GGUF models that the gateway runs on this machine; llamalocal has settings of its own.",
+}
 _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}
 _NOTHING = {"type": "null"}
 _LEFT_OUT = frozenset({"discriminator", "format", "title", "writeOnly"})
@@ -50,30 +56,41 @@ def main(arguments: list[str]) -> int:
 
 def _loosen_providers(made: dict[str, Any], definitions: dict[str, Any]) -> None:
     """Let an entry be short: a preset, by name or as its kind, knows the endpoint."""
-    upstream, local = definitions["OpenAISettings"], definitions["LlamaCppSettings"]
-    known = kinds()
-    upstream["properties"]["kind"] = {
-        "enum": [kind for kind in known if kind != "llamacpp"],
-        "description": "openai with a base_url is any server that speaks the OpenAI wire; the others are presets.",
-    }
-    upstream["required"] = []
-    local["properties"]["kind"]["description"] = "GGUF models that the gateway runs on this machine."
-    presets = [{"$ref": "#/$defs/OpenAISettings"}, _NOTHING]
-    needs_url = {"if": {"properties": {"kind": {"const": "openai"}}}, "then": {"required": ["base_url"]}}
+    wires = {kind: wire_of(kind) for kind in kinds()}
+    for wire, name in _OF_WIRE.items():
+        shape = definitions[name]
+        shape["properties"]["kind"] = {
+            "enum": [kind for kind, its_wire in wires.items() if its_wire == wire],
+            "description": _KINDS[wire],
+        }
+        shape["required"] = []
+    local = definitions["LlamaCppSettings"]
+    url = {"if": {"properties": {"kind": {"const": "openai"}}}, "then": {"required": ["base_url"]}}
+    prefix = {"if": {"properties": {"kind": {"const": "litellm"}}}, "then": {"required": ["prefix"]}}
     entry = {
-        "if": {"properties": {"kind": {"const": "llamacpp"}}, "required": ["kind"]},
+        "if": {"properties": {"kind": {"enum": _kinds_of(wires, "llamacpp")}}, "required": ["kind"]},
         "then": {"$ref": "#/$defs/LlamaCppSettings"},
-        "else": {"allOf": [{"$ref": "#/$defs/OpenAISettings"}, {"required": ["kind"]}, needs_url]},
+        "else": {
+            "if": {"properties": {"kind": {"enum": _kinds_of(wires, "litellm")}}, "required": ["kind"]},
+            "then": {"allOf": [{"$ref": "#/$defs/LiteLLMSettings"}, prefix]},
+            "else": {"allOf": [{"$ref": "#/$defs/OpenAISettings"}, {"required": ["kind"]}, url]},
+        },
     }
     providers = made["properties"]["providers"]
     ((pattern, _),) = providers.pop("patternProperties").items()
+    # An entry that is called after a preset may still be of another kind, which it says then.
     providers["properties"] = {
-        name: {"anyOf": presets} if name != "llamacpp" else {"anyOf": [entry["then"], _NOTHING]} for name in known
+        name: {"anyOf": [{"$ref": f"#/$defs/{_OF_WIRE[wire]}"}, entry, _NOTHING]}
+        for name, wire in wires.items()
+        if name not in ("litellm",)
     }
     providers["additionalProperties"] = entry
     providers["propertyNames"] = {"pattern": pattern}
-    local["required"] = []
     local["properties"]["models"]["propertyNames"] = {"pattern": NAME_PATTERN}
+
+
+def _kinds_of(wires: dict[str, str], wire: str) -> list[str]:
+    return [kind for kind, its_wire in wires.items() if its_wire == wire]
 
 
 def _with_variables(node: Any) -> Any:

@@ -2,5 +2,6 @@
 
 from gateway.dispatch.chat import ChatDispatcher
 from gateway.dispatch.embeddings import EmbeddingDispatcher
+from gateway.dispatch.images import ImageDispatcher
 
-__all__ = ["ChatDispatcher", "EmbeddingDispatcher"]
+__all__ = ["ChatDispatcher", "EmbeddingDispatcher", "ImageDispatcher"]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.http.embeddings import EmbeddingRoutes
     from gateway.http.health import HealthRoutes
     from gateway.http.hosts import Hosts
+    from gateway.http.images import ImageRoutes
     from gateway.http.journal import Journal
     from gateway.http.middlewares import surround
     from gateway.http.models import ModelRoutes
@@ -31,6 +32,7 @@ __all__ = [
     "EnvelopeRunner",
     "HealthRoutes",
     "Hosts",
+    "ImageRoutes",
     "Journal",
     "ModelRoutes",
     "ServerSettings",
@@ -49,6 +51,7 @@ __getattr__ = lazily(
         "EnvelopeRunner": "connections",
         "HealthRoutes": "health",
         "Hosts": "hosts",
+        "ImageRoutes": "images",
         "Journal": "journal",
         "ModelRoutes": "models",
         "guard": "access",

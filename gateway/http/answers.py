@@ -99,4 +99,7 @@ def _trail(record: Record) -> dict[str, str]:
     name = record.deployment
     if len(name) > LONGEST_HEADER or not (name.isascii() and name.isprintable()):
         name = record.attempts[-1].label  # a caller that spells out a model chooses its letters
-    return {"x-gateway-deployment": name, "x-gateway-attempts": str(len(record.attempts))}
+    trail = {"x-gateway-deployment": name, "x-gateway-attempts": str(len(record.attempts))}
+    if record.dropped:
+        trail["x-gateway-dropped-params"] = ", ".join(record.dropped)
+    return trail

@@ -10,9 +10,10 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
-from gateway.config import Config, resolve
+from gateway.config import Config, resolve, warn_of_retirement
 from gateway.processes.children import ModelPlan, program
 from gateway.providers import LlamaCppSettings, LocalModelSettings
 from gateway.rundir import model_socket, model_status
@@ -31,8 +32,8 @@ class Layout:
     warnings: tuple[str, ...]
 
 
-def lay_out(config: Config, run_dir: Path) -> Layout:
-    """Return the layout of `config`, with model processes that listen in `run_dir`."""
+def lay_out(config: Config, run_dir: Path, today: date) -> Layout:
+    """Return the layout of `config`, with model processes that listen in `run_dir`; warns of what retires by `today`."""
     server = config.server
     return Layout(
         host=server.host,
@@ -41,7 +42,7 @@ def lay_out(config: Config, run_dir: Path) -> Layout:
         models=tuple(plan_models(config, run_dir)),
         patience_seconds=server.accept_grace_seconds + server.grace_seconds,
         notes=config.notes,
-        warnings=config.warnings,
+        warnings=(*config.warnings, *warn_of_retirement(resolve(config), today)),
     )
 
 

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -160,7 +161,7 @@ async def _serve(fleet: Fleet, run_dir: Path, file: Path, host: str | None, port
     from gateway.processes.layout import lay_out
 
     text = read_file(file)
-    layout = lay_out(parse(text, str(file), environ=os.environ, host=host, port=port), run_dir)
+    layout = lay_out(parse(text, str(file), environ=os.environ, host=host, port=port), run_dir, today=date.today())  # noqa: DTZ011  # by the day, anywhere
     for line in layout.notes:
         logs.event("note", text=line)
     for line in layout.warnings:

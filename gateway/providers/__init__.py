@@ -8,32 +8,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.doors import lazily
-from gateway.providers.settings import LiteLLMSettings, LlamaCppSettings, LocalModelSettings, OpenAISettings
+from gateway.providers.settings import (
+    HostedSettings,
+    LiteLLMSettings,
+    LlamaCppSettings,
+    LocalModelSettings,
+    ModelFacts,
+    OpenAISettings,
+    TokenField,
+)
 
 if TYPE_CHECKING:
+    from gateway.providers.availability import why_unavailable
     from gateway.providers.base import Exchange, Patience, PlainReply, Provider, Reply
+    from gateway.providers.litellm import LiteLLM
     from gateway.providers.llamacpp import LlamaCpp, LocalModel
     from gateway.providers.openai import OpenAIWire
+    from gateway.providers.pricemap import look_up
 
 __all__ = [
     "Exchange",
+    "HostedSettings",
+    "LiteLLM",
     "LiteLLMSettings",
     "LlamaCpp",
     "LlamaCppSettings",
     "LocalModel",
     "LocalModelSettings",
+    "ModelFacts",
     "OpenAISettings",
     "OpenAIWire",
     "Patience",
     "PlainReply",
     "Provider",
     "Reply",
+    "TokenField",
+    "look_up",
+    "why_unavailable",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
         "Exchange": "base",
+        "LiteLLM": "litellm",
         "LlamaCpp": "llamacpp",
         "LocalModel": "llamacpp",
         "OpenAIWire": "openai",
@@ -41,5 +59,7 @@ __getattr__ = lazily(
         "PlainReply": "base",
         "Provider": "base",
         "Reply": "base",
+        "look_up": "pricemap",
+        "why_unavailable": "availability",
     },
 )

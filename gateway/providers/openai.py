@@ -25,12 +25,18 @@ from gateway.errors import (
 )
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.classify import as_error_object, classify, classify_object
+from gateway.providers.images import ImageStream
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
 from gateway.providers.stream import StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
-from gateway.wire import SseScanner, dump, read_usage
+from gateway.wire import ImageScanner, SseScanner, dump, has_images, read_image_usage, read_usage
 
-_PARAMS: dict[Endpoint, str] = {"chat/completions": "messages", "completions": "prompt", "embeddings": "input"}
+_PARAMS: dict[Endpoint, str] = {
+    "chat/completions": "messages",
+    "completions": "prompt",
+    "embeddings": "input",
+    "images/generations": "prompt",
+}
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 
@@ -56,7 +62,7 @@ class OpenAIWire:
         self._secrets = (api_key, *(headers or {}).values())
         self._streams_usage = streams_usage
         base = base_url.rstrip("/")
-        self._urls = {path: URL(f"{base}/{path}") for path in ("chat/completions", "completions", "embeddings")}
+        self._urls = {path: URL(f"{base}/{path}") for path in _PARAMS}
         self._sweeper = Sweeper()
         sent = CIMultiDict(
             {
@@ -97,6 +103,8 @@ class OpenAIWire:
 
     def make_scanner(self, exchange: Exchange) -> SseScanner:
         """Return what reads this exchange's stream; a dialect of the wire has its own."""
+        if exchange.endpoint == "images/generations":
+            return ImageScanner(images=exchange.body.get("n") or 1)
         return SseScanner(keep_usage=exchange.wants_usage, choices=exchange.body.get("n") or 1)
 
     async def is_ready(self, model: str) -> bool:
@@ -107,6 +115,8 @@ class OpenAIWire:
 
     def _patch(self, exchange: Exchange) -> bytes:
         patched = {**exchange.body, "model": exchange.model}
+        if exchange.endpoint == "images/generations":
+            return dump(patched)  # their streams tell the usage unasked
         if not self._streams_usage:
             patched.pop("stream_options", None)
         elif exchange.stream and not exchange.wants_usage:
@@ -116,7 +126,8 @@ class OpenAIWire:
     async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
         if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
             raise await self._not_a_stream(response)
-        stream = StreamReply(
+        kind = ImageStream if exchange.endpoint == "images/generations" else StreamReply
+        stream = kind(
             response,
             self.make_scanner(exchange),
             exchange.patience,
@@ -142,9 +153,11 @@ class OpenAIWire:
             raise UpstreamProtocolError("The upstream's answer is not a JSON object.", code="upstream_bad_response")
         if payload.get("error"):
             raise classify_object(as_error_object(payload["error"]), secrets=self._secrets)
-        if not payload.get("data" if endpoint == "embeddings" else "choices"):
+        is_images = endpoint == "images/generations"
+        if not (has_images(payload) if is_images else payload.get("data" if endpoint == "embeddings" else "choices")):
             raise UpstreamProtocolError("The upstream's answer has nothing in it.", code="upstream_bad_response")
-        return PlainReply(body, read_usage(payload.get("usage")))
+        usage = payload.get("usage")
+        return PlainReply(body, read_image_usage(usage) if is_images else read_usage(usage))
 
     async def _failure(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> GatewayError:
         if 300 <= response.status < 400:  # following it would carry our key to a host the configuration did not name

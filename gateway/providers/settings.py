@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, SecretStr, model_validator
 
 ModelClass = Literal["small", "medium", "large", "embedding", "image"]
+TokenField = Literal["max_tokens", "max_completion_tokens"]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -61,28 +63,70 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class OpenAISettings(ProviderSettings):
-    """An upstream that speaks the OpenAI wire over HTTP."""
+class ModelFacts(ProviderSettings):
+    """What is known of one upstream model; prices are US dollars for a million tokens."""
 
-    kind: Literal["openai"] = "openai"
-    base_url: Annotated[BaseUrl, Field(description="Everything before /chat/completions, usually ending in /v1.")]
+    context_window: Annotated[int | None, Field(ge=1, description="Tokens of request and answer together.")] = None
+    max_output_tokens: Annotated[
+        int | None, Field(ge=1, description="The longest answer; longer wishes are cut to it.")
+    ] = None
+    input_usd: Annotated[float | None, Field(ge=0, description="For a million tokens that are sent.")] = None
+    output_usd: Annotated[float | None, Field(ge=0, description="For a million tokens that are answered.")] = None
+    retires: Annotated[date | None, Field(description="The day on which the provider switches it off.")] = None
+    refuses: Annotated[
+        tuple[str, ...], Field(description="Request fields it refuses: settings that name one are not sent.")
+    ] = ()
+
+
+class TextSettings(ProviderSettings):
+    """What every provider of text may be given."""
+
+    settings: Annotated[
+        dict[str, JsonValue], Field(description="Request fields of text, sent when the caller left them out.")
+    ] = {}
+    max_input_tokens: Annotated[
+        int | None, Field(ge=1, description="The window of the class models of which no other is known.")
+    ] = None
+    max_output_tokens: Annotated[
+        int | None, Field(ge=1, description="The longest answer of the class models of which no other is known.")
+    ] = None
+
+
+class HostedSettings(TextSettings):
+    """What every upstream that is reached over the network may be given."""
+
     api_key: Annotated[
-        UpstreamKey, Field(description="Sent as a bearer token; may be empty for servers that ask for none.")
+        UpstreamKey, Field(description="Sent as the upstream asks for it; may be empty for servers that ask for none.")
     ] = SecretStr("")
     headers: Annotated[Headers, Field(description="Further request headers, e.g. OpenAI-Organization.")] = {}
     classes: Annotated[
         dict[ModelClass, Annotated[str, Field(min_length=1)]],
         Field(description="The upstream model that serves each class."),
     ] = {}
-    settings: Annotated[
-        dict[str, JsonValue], Field(description="Request fields sent when the caller left them out.")
+    image_settings: Annotated[
+        dict[str, JsonValue], Field(description="Request fields of images, sent when the caller left them out.")
     ] = {}
+    refuses: Annotated[tuple[str, ...], Field(description="Request fields that all its models refuse.")] = ()
+    models: Annotated[
+        dict[Annotated[str, Field(min_length=1)], ModelFacts], Field(description="What is known of its models.")
+    ] = {}
+
+
+class OpenAISettings(HostedSettings):
+    """An upstream that speaks the OpenAI wire over HTTP."""
+
+    kind: Literal["openai"] = "openai"
+    base_url: Annotated[BaseUrl, Field(description="Everything before /chat/completions, usually ending in /v1.")]
     streams_usage: Annotated[
         bool, Field(description="Whether the upstream understands stream_options, by which streams tell their tokens.")
     ] = True
+    token_field: Annotated[
+        TokenField | None,
+        Field(description="What the upstream calls the longest answer; default: what the caller called it."),
+    ] = None
 
 
-class LiteLLMSettings(ProviderSettings):
+class LiteLLMSettings(HostedSettings):
     """An upstream with a wire of its own, spoken to through the library litellm."""
 
     kind: Literal["litellm"]
@@ -92,18 +136,9 @@ class LiteLLMSettings(ProviderSettings):
     base_url: Annotated[
         BaseUrl | None, Field(description="Default: the provider's own endpoint, known to litellm.")
     ] = None
-    api_key: Annotated[UpstreamKey, Field(description="Empty where the options carry the credentials.")] = SecretStr("")
     options: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], SecretStr],
         Field(description="What the provider needs besides a key, e.g. api_version, vertex_project, aws_region_name."),
-    ] = {}
-    headers: Annotated[Headers, Field(description="Further request headers.")] = {}
-    classes: Annotated[
-        dict[ModelClass, Annotated[str, Field(min_length=1)]],
-        Field(description="The upstream model that serves each class."),
-    ] = {}
-    settings: Annotated[
-        dict[str, JsonValue], Field(description="Request fields sent when the caller left them out.")
     ] = {}
 
 
@@ -141,7 +176,7 @@ def _packaged_models() -> dict[str, LocalModelSettings]:
     return {name: LocalModelSettings.model_validate(fields) for name, fields in _PACKAGED.items()}
 
 
-class LlamaCppSettings(ProviderSettings):
+class LlamaCppSettings(TextSettings):
     """GGUF models on this machine; by default the two that `gateway models add smollm2 minilm` fetches."""
 
     kind: Literal["llamacpp"]

@@ -10,18 +10,24 @@ from gateway.routing.settings import (
     RoutingPlan,
     TimeoutSettings,
 )
-from gateway.routing.table import Deployment, Route, RouteTable
+from gateway.routing.shaping import Refusals
+from gateway.routing.styles import STYLES, check_style
+from gateway.routing.table import AUTO, Deployment, Route, RouteTable
 
 __all__ = [
+    "AUTO",
+    "STYLES",
     "Deployment",
     "DeploymentPlan",
     "DeploymentSettings",
     "Failover",
     "Health",
+    "Refusals",
     "Route",
     "RoutePlan",
     "RouteSettings",
     "RouteTable",
     "RoutingPlan",
     "TimeoutSettings",
+    "check_style",
 ]

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.call import Attempt, Call
-from gateway.errors import GatewayError, NoDeployment, UpstreamError
+from gateway.errors import GatewayError, NoDeployment, UpstreamError, UpstreamRejected
 from gateway.providers import Exchange, Reply
 from gateway.routing.health import Health
 from gateway.routing.order import priority
+from gateway.routing.shaping import Refusals, Shaped, shape
 from gateway.routing.table import Deployment, Route
 
 
 class Failover:
     """Asks a route's deployments in order."""
 
-    def __init__(self, health: Health, clock: Callable[[], float]) -> None:
+    def __init__(self, health: Health, refusals: Refusals, clock: Callable[[], float]) -> None:
         self._health = health
+        self._refusals = refusals
         self._clock = clock
 
     async def first_success(self, call: Call, route: Route) -> Reply:
@@ -33,18 +35,28 @@ class Failover:
         failure: UpstreamError | None = None
         for deployment in priority(route, self._health):
             try:
-                return await self._attempt(call, deployment)
+                return await self._ask(call, deployment)
             except UpstreamError as error:
                 if not error.failover:
                     raise
                 failure = error
         raise failure or self._all_resting(route)
 
-    async def _attempt(self, call: Call, deployment: Deployment) -> Reply:
+    async def _ask(self, call: Call, deployment: Deployment) -> Reply:
+        """Ask one deployment, and once again when it refused a field that it can do without."""
+        shaped = shape(call, deployment, self._refusals)
+        try:
+            return await self._attempt(call, deployment, shaped)
+        except UpstreamRejected as error:
+            if not self._refusals.learn(deployment, shaped, error):
+                raise
+        return await self._attempt(call, deployment, shape(call, deployment, self._refusals))
+
+    async def _attempt(self, call: Call, deployment: Deployment, shaped: Shaped) -> Reply:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
         try:
-            reply = await deployment.provider.send(_exchange(call, deployment))
+            reply = await deployment.provider.send(_exchange(call, deployment, shaped))
         except GatewayError as error:
             attempt.outcome, attempt.detail = error.outcome, error.message
             if isinstance(error, UpstreamError):
@@ -57,6 +69,7 @@ class Failover:
         finally:
             attempt.ended = self._clock()
         self._health.note_success(deployment.name)
+        call.record.dropped = shaped.dropped
         return reply
 
     def _all_resting(self, route: Route) -> NoDeployment:
@@ -66,13 +79,14 @@ class Failover:
         )
 
 
-def _exchange(call: Call, deployment: Deployment) -> Exchange:
+def _exchange(call: Call, deployment: Deployment, shaped: Shaped) -> Exchange:
     options = call.body.get("stream_options")
     return Exchange(
         endpoint=call.endpoint,
-        body={**deployment.settings, **call.body},
+        body=shaped.body,
         model=deployment.model,
         patience=deployment.timeouts,
         stream=call.stream,
         wants_usage=bool(options and options.get("include_usage")),
+        allowed_extra=deployment.allowed_extra,
     )

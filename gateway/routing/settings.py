@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from gateway.call import Endpoint
+from gateway.providers import ModelFacts, TokenField
 
 PLAIN_ANSWER_SECONDS = 600.0  # as long as OpenAI's clients wait
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -54,7 +57,16 @@ class DeploymentSettings(RoutingSettings):
         str, Field(min_length=1, description="The upstream's own name of the model, or a class of the provider.")
     ]
     context_window: Annotated[int | None, Field(ge=1, description="Tokens. Not enforced by this version.")] = None
-    max_output_tokens: Annotated[int | None, Field(ge=1, description="Not enforced by this version.")] = None
+    max_output_tokens: Annotated[
+        int | None, Field(ge=1, description="The longest answer; longer wishes are cut to it.")
+    ] = None
+    drop_params: Annotated[
+        bool, Field(description="Leave out what the model cannot take, even if the caller sent it, and say so.")
+    ] = False
+    allowed_extra: Annotated[
+        tuple[str, ...],
+        Field(description="Fields beyond OpenAI's that callers may send to a provider of the wire litellm."),
+    ] = ()
     weight: Annotated[
         float, Field(gt=0, description="Used by the strategy `weighted`. Not enforced by this version.")
     ] = 1.0
@@ -91,14 +103,22 @@ class RouteSettings(RoutingSettings):
 
 @dataclass(frozen=True, slots=True)
 class DeploymentPlan:
-    """A deployment with every default filled in; `model` is the upstream's own name."""
+    """A deployment with every default filled in; `model` is the upstream's own name.
+
+    `settings` fill in what a request leaves out, by endpoint. `refuses` are fields its model is known to refuse.
+    """
 
     provider: str
     model: str
-    settings: Mapping[str, Any]
+    settings: Mapping[Endpoint, Mapping[str, Any]]
     timeouts: TimeoutSettings
+    facts: ModelFacts | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
+    token_field: TokenField | None = None
+    refuses: frozenset[str] = frozenset()
+    drop_params: bool = False
+    allowed_extra: frozenset[str] = frozenset()
     weight: float = 1.0
 
 
@@ -113,7 +133,12 @@ class RoutePlan:
 
 @dataclass(frozen=True, slots=True)
 class RoutingPlan:
-    """Every route of the configuration; `direct` resolves names like `provider/model` or gives None."""
+    """Every route of the configuration; `direct` resolves names like `provider/model` or gives None.
+
+    `missing` says of each class that nobody serves what would enable it. With `chooses`, `auto` stands for a class.
+    """
 
     routes: Mapping[str, RoutePlan]
     direct: Callable[[str], RoutePlan | None]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    chooses: bool = False

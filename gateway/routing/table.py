@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.call import Call, Caller
+from gateway.call import Call, Caller, Endpoint
 from gateway.errors import ModelNotFound, PermissionDenied
-from gateway.providers import Provider
+from gateway.providers import Provider, TokenField
 from gateway.routing.settings import DeploymentPlan, RoutePlan, RoutingPlan, TimeoutSettings
+from gateway.routing.styles import choose_class, split_style
+
+AUTO = "auto"
+_CHOSEN = ("medium", "small", "large")
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +23,20 @@ class Deployment:
     """One provider and one upstream model, ready to be asked.
 
     `name` is `provider/model`; `label` is the same in metrics, where the model is `other` unless it is configured.
+    `settings` fill in what a request leaves out, by endpoint, without those that the model `refuses`.
     """
 
     name: str
     label: str
     provider: Provider
     model: str
-    settings: Mapping[str, Any]
+    settings: Mapping[Endpoint, Mapping[str, Any]]
     timeouts: TimeoutSettings
+    max_output_tokens: int | None = None
+    token_field: TokenField | None = None
+    refuses: frozenset[str] = frozenset()
+    drop_params: bool = False
+    allowed_extra: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +56,27 @@ class RouteTable:
         self._plan = plan
         self._providers = providers
         self._routes = {alias: self._build(route, alias) for alias, route in plan.routes.items()}
+        if plan.chooses:
+            seen = next(self._routes[name] for name in _CHOSEN if name in self._routes)
+            self._routes[AUTO] = Route(AUTO, AUTO, seen.strategy, seen.deployments)
 
     def resolve(self, call: Call) -> Route:
-        """Return the route of `call.alias`; raises ModelNotFound or PermissionDenied."""
-        route = self._routes.get(call.alias) or self._spelled_out(call.alias)
+        """Return the route of `call.alias`, and set the style that it names; raises ModelNotFound or PermissionDenied."""
+        alias = call.alias
+        route = self._routes.get(alias)
         if route is None:
-            raise ModelNotFound(self._not_found(call.alias, call.caller), param="model")
-        if not call.caller.may_use(call.alias):
-            raise PermissionDenied(f"This API key may not use the model '{call.alias}'.", param="model")
+            alias, style = split_style(alias)
+            call.style = style or call.style
+            route = self._routes.get(alias) or self._spelled_out(alias)
+        may_use = call.caller.may_use(alias)
+        if route is not None and alias == AUTO and self._plan.chooses:
+            alias = _choose(call)
+            route = self._routes.get(alias)
+            may_use = may_use or call.caller.may_use(alias)
+        if route is None:
+            raise ModelNotFound(self._not_found(alias, call.caller), param="model")
+        if not may_use:
+            raise PermissionDenied(f"This API key may not use the model '{alias}'.", param="model")
         return route
 
     def visible(self, caller: Caller) -> list[Route]:
@@ -66,7 +90,7 @@ class RouteTable:
 
     async def unready(self) -> list[str]:
         """Return the aliases that no deployment could answer now."""
-        return [route.alias for route in self._routes.values() if not await _may_answer(route)]
+        return [alias for alias in self._plan.routes if not await _may_answer(self._routes[alias])]
 
     def _spelled_out(self, name: str) -> Route | None:
         plan = self._plan.direct(name)
@@ -83,16 +107,38 @@ class RouteTable:
             label=name if label != "other" else f"{plan.provider}/other",
             provider=self._providers[plan.provider],
             model=plan.model,
-            settings=plan.settings,
+            settings={
+                endpoint: {field: value for field, value in fields.items() if field not in plan.refuses}
+                for endpoint, fields in plan.settings.items()
+            },
             timeouts=plan.timeouts,
+            max_output_tokens=plan.max_output_tokens,
+            token_field=plan.token_field,
+            refuses=plan.refuses,
+            drop_params=plan.drop_params,
+            allowed_extra=plan.allowed_extra,
         )
 
     def _not_found(self, alias: str, caller: Caller) -> str:
+        if alias in self._plan.missing and caller.may_use(alias):
+            return self._plan.missing[alias]
         known = [route.alias for route in self.visible(caller)]
         near = difflib.get_close_matches(alias[:100], known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         shown = alias if len(alias) <= 100 else alias[:100] + "…"
-        return f"The model '{shown}' does not exist or you do not have access to it.{hint}"
+        listed = (
+            f" You may use: {', '.join(known[:_MOST_LISTED])}{', …' if len(known) > _MOST_LISTED else ''}."
+            if known
+            else ""
+        )
+        return f"The model '{shown}' does not exist or you do not have access to it.{hint}{listed}"
+
+
+def _choose(call: Call) -> str:
+    """Return the class for a call to `auto`, by what its headers or its metadata say of the task."""
+    metadata = call.body.get("metadata")
+    told = metadata if isinstance(metadata, dict) else {}
+    return choose_class(call.speed or told.get("speed"), call.complexity or told.get("complexity"))
 
 
 async def _may_answer(route: Route) -> bool:

@@ -3,22 +3,30 @@
 The wire is the gateway's internal format, so nothing here translates; whoever talks to an upstream is in `providers/`.
 """
 
+from gateway.wire.images import ImageScanner, check_image, has_images, read_image_usage
 from gateway.wire.objects import dump, parse_object
 from gateway.wire.requests import check_chat, check_completion, check_embedding
 from gateway.wire.sse import DONE_EVENT, EventTooLarge, SseScanner, data_of, encode_event, parse_event
+from gateway.wire.steering import STEERING, refuse_steering
 from gateway.wire.usage import read_usage
 
 __all__ = [
     "DONE_EVENT",
+    "STEERING",
     "EventTooLarge",
+    "ImageScanner",
     "SseScanner",
     "check_chat",
     "check_completion",
     "check_embedding",
+    "check_image",
     "data_of",
     "dump",
     "encode_event",
+    "has_images",
     "parse_event",
     "parse_object",
+    "read_image_usage",
     "read_usage",
+    "refuse_steering",
 ]

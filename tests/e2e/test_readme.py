@@ -143,6 +143,7 @@ def test_the_table_of_providers_is_that_of_the_presets(readme: str) -> None:
         row = next(line for line in readme.splitlines() if line.startswith("| `") and f"`{name}`" in line)
 
         assert not preset.needs_key or f"`{preset.env}`" in row
+        assert (preset.wire == "litellm") == ("make litellm" in row)
 
 
 def test_the_metrics_that_are_named_are_there(readme: str, gateway: Gateway) -> None:
@@ -154,7 +155,7 @@ def test_the_metrics_that_are_named_are_there(readme: str, gateway: Gateway) -> 
     assert named == known
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "models"])
+@pytest.mark.parametrize("command", ["serve", "check", "models", "routes", "providers"])
 def test_the_commands_that_are_named_exist(readme: str, command: str, tmp_path: Path) -> None:
     assert f"| `gateway {command}" in readme
 

@@ -9,7 +9,7 @@ from yarl import URL
 
 from tests.support.app import RunningGateway, make_config, running
 
-NAMES = ["small", "embedding", "vendor/with-slash:7b"]
+NAMES = ["small", "embedding", "vendor/with-slash:7b", "auto"]
 KEYS = [{"name": "app", "key": "sk-restricted", "models": ["small"]}]
 
 

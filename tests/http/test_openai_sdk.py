@@ -154,7 +154,7 @@ async def test_models_are_listed_and_retrieved(client: AsyncOpenAI) -> None:
     listed = [model.id async for model in client.models.list()]
     one = await client.models.retrieve("vendor/with-slash:7b")
 
-    assert listed == ["small", "embedding", "vendor/with-slash:7b"]
+    assert listed == ["small", "embedding", "vendor/with-slash:7b", "auto"]
     assert one.id == "vendor/with-slash:7b"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from typing import get_args
 
-from gateway.call import Usage
+from gateway.call import Endpoint, Usage
 from gateway.providers import Exchange, PlainReply, Provider, Reply
 from gateway.routing import DeploymentPlan, RoutePlan, RouteTable, RoutingPlan, TimeoutSettings
 
@@ -58,7 +59,10 @@ class ScriptedProvider:
 def make_plan(alias: str, *deployments: str) -> RoutePlan:
     """Return a route of deployments written as `provider/model`."""
     pairs = (deployment.split("/", 1) for deployment in deployments)
-    plans = tuple(DeploymentPlan(provider, model, {}, TimeoutSettings()) for provider, model in pairs)
+    plans = tuple(
+        DeploymentPlan(provider, model, {key: {} for key in get_args(Endpoint)}, TimeoutSettings())
+        for provider, model in pairs
+    )
     return RoutePlan(alias, "priority", plans)
 
 

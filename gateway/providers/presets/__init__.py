@@ -7,43 +7,113 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from gateway.providers.settings import BaseUrl, ModelClass
+from gateway.errors import ConfigError, Mistake
+from gateway.providers.settings import BaseUrl, ModelClass, ModelFacts, TokenField
 
-ALIASES: Mapping[str, str] = MappingProxyType({"grok": "xai"})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"gemini": "google", "grok": "xai", "llamacloud": "together", "vertex": "claude_vertex"}
+)
 
 _FOLDER = Path(__file__).parent
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+
 
 class Preset(BaseModel):
-    """One provider as shipped; `checked` is the day on which its endpoint and model names were last compared."""
+    """One provider as shipped; `checked` is the day on which its endpoint and model names were last compared.
+
+    `wire` says how it is spoken to: `openai` directly, `litellm` through that library by the name `prefix`, `llamacpp`
+    in processes of its own. `env` names the variable of the key, `base_url_env` that of the endpoint and `options` those
+    of what else is needed. The provider is off without its key where `needs_key`, and without the field that `needs`
+    names. Prices of `models` are US dollars for a million tokens.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: BaseUrl
-    env: Annotated[str | None, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = None
+    wire: Literal["openai", "litellm", "llamacpp"] = "openai"
+    prefix: str | None = None
+    base_url: BaseUrl | None = None
+    base_url_env: Variable | None = None
+    env: Variable | None = None
+    options: dict[str, Variable] = {}
+    needs: str | None = None
     needs_key: bool
     checked: date
     classes: dict[ModelClass, Annotated[str, Field(min_length=1)]]
+    models: dict[str, ModelFacts] = {}
     settings: dict[str, JsonValue] = {}
+    image_settings: dict[str, JsonValue] = {}
+    max_input_tokens: Annotated[int | None, Field(ge=1)] = None
+    max_output_tokens: Annotated[int | None, Field(ge=1)] = None
+    refuses: tuple[str, ...] = ()
     streams_usage: bool = True
+    token_field: TokenField | None = None
+
+    @model_validator(mode="after")
+    def _check_wire(self) -> Self:
+        if self.wire == "openai" and self.base_url is None:
+            raise ValueError("a preset of the OpenAI wire needs a base_url")
+        if (self.wire == "litellm") != (self.prefix is not None):
+            raise ValueError("a prefix goes with the wire litellm, and only with it")
+        return self
+
+    def fields(self) -> dict[str, object]:
+        """Return what the preset gives to a provider's entry, as plain values; empty ones are left out."""
+        names = ["settings", "max_input_tokens", "max_output_tokens"]
+        if self.wire != "llamacpp":
+            names += ["base_url", "classes", "models", "image_settings", "refuses"]
+        names += {"openai": ["streams_usage", "token_field"], "litellm": ["prefix"], "llamacpp": []}[self.wire]
+        plain = self.model_dump(mode="json", include=set(names), exclude_defaults=True)
+        return {name: plain[name] for name in names if name in plain}
 
 
+@cache
 def preset_names() -> tuple[str, ...]:
     """Return the name of every preset and alias, sorted."""
     return tuple(sorted([*(file.stem for file in _FOLDER.glob("*.yaml")), *ALIASES]))
 
 
+@cache
 def read_preset(name: str) -> Preset | None:
     """Return the preset of that name or alias, None if there is none. Only the file asked for is read."""
     if name not in preset_names():
         return None
-    text = (_FOLDER / f"{ALIASES.get(name, name)}.yaml").read_bytes()
-    return Preset.model_validate(yaml.load(text, Loader=_LOADER))  # noqa: S506  # a safe loader, and our own file
+    return parse_preset(_FOLDER / f"{ALIASES.get(name, name)}.yaml")
+
+
+def parse_preset(file: Path) -> Preset:
+    """Return the preset in a file; raises ConfigError with file, line and path of everything that is wrong in it."""
+    try:
+        root = yaml.compose(file.read_bytes(), Loader=_LOADER)
+        return Preset.model_validate(yaml.load(file.read_bytes(), Loader=_LOADER))  # noqa: S506  # a safe loader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError([Mistake(str(file), line, "", f"not valid YAML: {error.problem}")]) from error
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                Mistake(str(file), _line_of(root, found["loc"]), ".".join(map(str, found["loc"])), found["msg"])
+                for found in error.errors(include_url=False)
+            ]
+        ) from error
+
+
+def _line_of(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
+    """Return the line on which a place begins, or what surrounds it."""
+    line = 0
+    for step in path:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if key.value == step:
+                line, node = key.start_mark.line + 1, value
+    return line

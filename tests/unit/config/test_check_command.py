@@ -67,7 +67,7 @@ def test_secrets_are_masked(load_text) -> None:
     config = load_text("""\
         auth: {keys: [{name: app, key: hush-key-1, models: [small]}]}
         providers:
-          openai: {api_key: hush-key-2, headers: {X-Org: hush-key-3}, settings: {auth_token: 4, note: hush-key-4, top_p: 0.5}}
+          openai: {api_key: hush-key-2, headers: {X-Org: hush-key-3}, settings: {auth_token: 4, note: hush-key-4, seed: 5}}
     """)
 
     text = "\n".join(describe(config, resolve(config)))
@@ -75,7 +75,7 @@ def test_secrets_are_masked(load_text) -> None:
     assert "hush" not in text
     assert f"app: user, models small, sha256 ends in {sha256(b'hush-key-1').hexdigest()[-4:]}" in text
     assert "openai: on, https://api.openai.com/v1, with a key, headers X-Org" in text
-    assert "(auth_token, note, top_p=0.5)" in text
+    assert "(auth_token, note, seed=5)" in text
 
 
 def test_what_is_off_and_what_has_no_effect_is_said(load_text) -> None:

@@ -50,7 +50,6 @@ def test_what_has_no_effect_yet_is_warned_of_once_for_each_place() -> None:
             "4: auth.keys[0].requests_per_minute",
             "4: auth.keys[0].usd_per_day",
             "14: models.small.deployments[0].context_window",
-            "14: models.small.deployments[0].max_output_tokens",
             "16: models.small.truncation",
             "19: embeddings.cache",
             "21: store.url",
@@ -63,12 +62,6 @@ def test_a_redis_that_is_named_is_warned_of_and_its_password_kept(load_text) -> 
 
     assert config.warnings == ("gateway.yaml:2: redis.url: accepted, has no effect in this version",)
     assert "hush" not in repr(config)
-
-
-def test_an_image_alias_is_warned_of(load_text) -> None:
-    config = load_text("providers: {openai: {api_key: k}}\nmodels: {image: {deployments: [openai/image]}}")
-
-    assert config.warnings == ("gateway.yaml:2: models.image: accepted, has no effect in this version",)
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ CASES = {
     "a permission for an unknown local model": (
         "auth: {keys: [{name: a, key: x, models: [local/gpt]}]}\n",
         "gateway.yaml:2: auth.keys[0].models[0]: "
-        "unknown model 'local/gpt'; expected one of: *, small, medium, large, embedding",
+        "unknown model 'local/gpt'; expected one of: *, small, medium, large, embedding, image",
     ),
     "an open gateway on the network": (
         "server: {host: 0.0.0.0}\nauth: {keys: []}\n",
@@ -194,15 +194,17 @@ CASES = {
         "providers:\n  opnai: {api_key: x}\n",
         "gateway.yaml:2: providers.opnai: this name is no preset, so the entry needs a kind; did you mean 'openai'?",
     ),
-    "a provider that is not served": (
+    "the library's wire without the provider's name in it": (
         "providers: {a: {kind: litellm}}\n",
-        "gateway.yaml:1: providers.a.kind: this version does not serve 'litellm'; "
-        "an endpoint of theirs that speaks the OpenAI wire works with kind: openai and its base_url",
+        "gateway.yaml:1: providers.a.prefix: is missing; expected a string",
     ),
-    "a preset that is not served": (
-        "providers: {anthropic: {api_key: x}}\n",
-        "gateway.yaml:1: providers.anthropic: this version does not serve 'anthropic'; "
-        "an endpoint of theirs that speaks the OpenAI wire works with kind: openai and its base_url",
+    "an option that is no text": (
+        "providers:\n  anthropic:\n    api_key: x\n    options: {a: [1]}\n",
+        "gateway.yaml:4: providers.anthropic.options.a: expected a string, got a list",
+    ),
+    "a fact that is no number": (
+        "providers:\n  openai:\n    api_key: x\n    models: {gpt-9: {context_window: big}}\n",
+        "gateway.yaml:4: providers.openai.models.gpt-9.context_window: expected an integer from 1, got 'big'",
     ),
     "the wire of OpenAI without an endpoint": (
         "providers: {lab: {kind: openai, api_key: x}}\n",
@@ -242,12 +244,14 @@ CASES = {
     "an unknown key that looks like a secret": (
         "providers: {openai: {sk-hush1: x}}\n",
         "gateway.yaml:1: providers.openai.…: unknown key; "
-        "expected one of: kind, base_url, api_key, headers, classes, settings, streams_usage",
+        "expected one of: settings, max_input_tokens, max_output_tokens, api_key, headers, classes, "
+        "image_settings, refuses, models, kind, base_url, streams_usage, token_field",
     ),
     "a long unknown key": (
         "providers: {openai: {abcdefghijklmnopqrstu: x}}\n",
         "gateway.yaml:1: providers.openai.…: unknown key; "
-        "expected one of: kind, base_url, api_key, headers, classes, settings, streams_usage",
+        "expected one of: settings, max_input_tokens, max_output_tokens, api_key, headers, classes, "
+        "image_settings, refuses, models, kind, base_url, streams_usage, token_field",
     ),
     "no provider": (
         "providers: {}\n",

@@ -33,6 +33,7 @@ def test_classes_go_over_the_providers_that_are_on_in_their_order(plan) -> None:
         "medium": ["local/smollm2"],
         "large": ["two/l2", "local/smollm2"],
         "embedding": ["one/e1"],
+        "image": ["one/i1"],
     }
 
 
@@ -41,7 +42,7 @@ def test_an_entry_wins_over_the_class_and_other_names_follow(plan) -> None:
         "models: {chat: {deployments: [two/large]}, small: {deployments: [local/small, off/small, one/x/y]}}"
     ).routes
 
-    assert list(routes) == ["small", "medium", "large", "embedding", "chat"]
+    assert list(routes) == ["small", "medium", "large", "embedding", "image", "chat"]
     assert names(routes["small"]) == ["local/smollm2", "one/x/y"]
     assert names(routes["chat"]) == ["two/l2"]
 
@@ -49,13 +50,7 @@ def test_an_entry_wins_over_the_class_and_other_names_follow(plan) -> None:
 def test_an_entry_whose_providers_are_all_off_has_no_route(plan) -> None:
     routes = plan("models: {small: {deployments: [off/small]}, chat: {deployments: [off/small]}}").routes
 
-    assert list(routes) == ["medium", "large", "embedding"]
-
-
-def test_images_have_no_route(plan) -> None:
-    routes = plan("models: {image: {deployments: [one/i1]}}").routes
-
-    assert "image" not in routes
+    assert list(routes) == ["medium", "large", "embedding", "image"]
 
 
 def test_one_embedding_model_may_have_several_deployments(plan) -> None:
@@ -70,15 +65,15 @@ def test_settings_of_the_deployment_win_over_those_of_the_provider(plan) -> None
     ).routes
 
     first, second = routes["a"].deployments
-    assert first.settings == {"top_p": 0.5, "seed": 1}
-    assert second.settings == {"top_p": 1}
+    assert first.settings["chat/completions"] == {"top_p": 0.5, "seed": 1}
+    assert second.settings["chat/completions"] == {"top_p": 1}
 
 
 def test_settings_of_a_provider_are_not_for_its_embeddings(plan) -> None:
     routes = plan().routes
 
-    assert routes["embedding"].deployments[0].settings == {}
-    assert routes["small"].deployments[0].settings == {"top_p": 1}
+    assert routes["embedding"].deployments[0].settings["embeddings"] == {}
+    assert routes["small"].deployments[0].settings["chat/completions"] == {"top_p": 1}
 
 
 def test_timeouts_of_the_deployment_override_single_ones_of_the_route(plan) -> None:
@@ -132,7 +127,7 @@ def test_a_name_may_spell_out_provider_and_model(plan, name: str, deployment: st
         "none/x",
         "off/x",
         "one/large",
-        "one/image",
+        "two/image",
         "local/gpt",
         "one/ ",
         "one/a\nb",

@@ -96,7 +96,7 @@ def test_the_schema_allows_what_loads(text: str) -> None:
         "providers: {unknown: {}}",
         "providers: {unknown: {api_key: x, base_url: 'http://h'}}",
         "providers: {openai: {api_kye: x}}",
-        "providers: {a: {kind: anthropic}}",
+        "providers: {a: {kind: anthropics}}",
         "providers: {lab: {kind: openai, api_key: x}}",
         "providers: {a: {kind: llamacpp, models: {'-x': {path: a}}}}",
         "providers: {a: {kind: llamacpp, base_url: x}}",

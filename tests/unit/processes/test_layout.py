@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.rundir import model_socket, model_status
 
 def layout_of(text: str, tmp_path: Path, **environ: str) -> Layout:
     config = parse(text, str(tmp_path / "gateway.yaml"), environ=environ)
-    return lay_out(config, tmp_path / "run")
+    return lay_out(config, tmp_path / "run", date(2026, 11, 21))
 
 
 def test_a_model_of_its_own_file_is_run_with_what_the_configuration_says(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.routing import Failover, Health
+from gateway.routing import Failover, Health, Refusals
 from tests.support.deployments import FakeClock, ScriptedProvider, make_table
 from tests.support.exchanges import make_call
 
@@ -28,7 +28,7 @@ from tests.support.exchanges import make_call
 async def ask(clock: FakeClock, call: Call, *providers: ScriptedProvider, health: Health | None = None) -> bytes:
     """Send the call to a route with one deployment of each provider; return the answer."""
     table = make_table({"small": [f"{provider.name}/m" for provider in providers]}, providers)
-    failover = Failover(health or Health(clock), clock)
+    failover = Failover(health or Health(clock), Refusals(), clock)
     async with await failover.first_success(call, table.resolve(call)) as reply:
         return reply.body
 

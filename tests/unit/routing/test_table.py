@@ -46,7 +46,11 @@ def test_an_unknown_name_is_not_found_with_the_nearest_that_is_known(asked: str,
     with pytest.raises(ModelNotFound) as caught:
         make_table(ROUTES).resolve(make_call(asked))
 
-    assert caught.value.message == f"The model '{asked}' does not exist or you do not have access to it.{hint}"
+    listed = ", ".join(ROUTES)
+    assert (
+        caught.value.message
+        == f"The model '{asked}' does not exist or you do not have access to it.{hint} You may use: {listed}."
+    )
     assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
 
 

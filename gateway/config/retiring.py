@@ -1,0 +1,41 @@
+"""Which configured models their providers have switched off or are about to, and the warnings that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from gateway.config.resolving import Resolved
+from gateway.providers import HostedSettings, LiteLLMSettings, ModelFacts, look_up
+from gateway.routing import DeploymentPlan
+
+WARNING_DAYS = 60
+
+
+def warn_of_retirement(resolved: Resolved, today: date) -> Iterator[str]:
+    """Yield a line for each deployment of a route whose model is switched off within 60 days of `today`, or was."""
+    seen: set[str] = set()
+    for alias, route in resolved.plan.routes.items():
+        for deployment in route.deployments:
+            day = retirement(resolved, deployment)
+            name = f"{deployment.provider}/{deployment.model}"
+            if day is None or name in seen or (day - today).days > WARNING_DAYS:
+                continue
+            seen.add(name)
+            when = f"was switched off on {day}" if day <= today else f"will be switched off on {day}"
+            yield f"model {alias}: {name} {when} by its provider; choose another"
+
+
+def retirement(resolved: Resolved, deployment: DeploymentPlan) -> date | None:
+    """Return the day on which a deployment's model is switched off, None where none is known."""
+    facts = known_facts(resolved, deployment)
+    return facts.retires if facts else None
+
+
+def known_facts(resolved: Resolved, deployment: DeploymentPlan) -> ModelFacts | None:
+    """Return what the configuration or a preset says of a deployment's model, else what litellm's price map does."""
+    entry = resolved.providers[deployment.provider]
+    if not isinstance(entry, HostedSettings):
+        return None
+    prefix = entry.prefix if isinstance(entry, LiteLLMSettings) else deployment.provider
+    return entry.models.get(deployment.model) or look_up(prefix, deployment.model)

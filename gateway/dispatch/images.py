@@ -1,0 +1,24 @@
+"""The way of a request for images, from a checked call to an open reply."""
+
+from __future__ import annotations
+
+from gateway.call import Call
+from gateway.providers import Reply
+from gateway.routing import Failover, RouteTable
+
+
+class ImageDispatcher:
+    """Finds who may make images and brings back the first answer."""
+
+    def __init__(self, routes: RouteTable, failover: Failover) -> None:
+        self._routes = routes
+        self._failover = failover
+
+    async def generate(self, call: Call) -> Reply:
+        """Return the reply to `call`, plain or streamed, to be used as an `async with`.
+
+        Raises ModelNotFound, PermissionDenied, NoDeployment, or the error of the last deployment that was asked.
+        """
+        route = self._routes.resolve(call)
+        call.record.alias = route.label
+        return await self._failover.first_success(call, route)

@@ -1,0 +1,126 @@
+"""Upstreams with a wire of their own, spoken to through the library litellm: one call in, OpenAI's shapes out.
+
+Which deployment is asked, and what happens when it fails, is decided in `routing/`; so litellm never tries twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gateway.errors import UpstreamTimeout, UpstreamUnavailable
+from gateway.providers.availability import why_unavailable
+from gateway.providers.base import Exchange, PlainReply, Reply
+from gateway.providers.litellm_chunks import Chunks
+from gateway.providers.litellm_engine import load, mapped_fields, open_client
+from gateway.providers.litellm_errors import explain
+from gateway.providers.litellm_line import Line, Transport
+from gateway.providers.litellm_reply import chat_reply, embedding_reply, image_reply
+from gateway.providers.litellm_request import keywords, unmapped
+from gateway.providers.litellm_stream import LiteLLMStream, Source
+from gateway.providers.settings import LiteLLMSettings
+from gateway.providers.sweeper import Sweeper, TimeLimit
+
+# Those that take our connections, and whose streams are in litellm's own form.
+_OVER_OUR_LINES = frozenset({"anthropic", "bedrock", "gemini", "vertex_ai"})
+# Those of which litellm says that every piece is the last, and to which it adds a temperature of its own.
+_GOOGLE = frozenset({"gemini", "vertex_ai"})
+_FUNCTIONS = {
+    "chat/completions": "acompletion",
+    "embeddings": "aembedding",
+    "images/generations": "aimage_generation",
+}
+
+
+class LiteLLM:
+    """The provider of `kind: litellm`: one upstream and its credentials."""
+
+    def __init__(self, name: str, settings: LiteLLMSettings) -> None:
+        self.name = name
+        self._settings = settings
+        self._secrets = tuple(
+            secret.get_secret_value()
+            for secret in (settings.api_key, *settings.headers.values(), *settings.options.values())
+        )
+        self._is_over_our_lines = settings.prefix in _OVER_OUR_LINES
+        self._sweeper = Sweeper()
+        self._transport = Transport()
+        self._client: Any = None
+        self._mapped: dict[tuple[str, str], frozenset[str]] = {}  # by model and endpoint
+        self._loading: asyncio.Task[Any] | None = None
+
+    async def prepare(self) -> None:
+        """Import litellm without holding up the event loop; calls that come before it is done wait for it."""
+        await self._library()
+
+    async def send(self, exchange: Exchange) -> Reply:
+        made = keywords(exchange, self._settings)
+        library = await self._library()
+        self._complete(made, library, exchange)
+        function = getattr(library, _FUNCTIONS[exchange.endpoint])
+        unsaid = ("temperature",) if self._settings.prefix in _GOOGLE and "temperature" not in made else ()
+        patience = exchange.patience
+        limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=exchange.stream))
+
+        def go_on() -> None:
+            if not exchange.stream:
+                limit.extend(patience.total_seconds)
+
+        line = Line(patience.connect_seconds, is_stream=exchange.stream, begun=go_on, unsaid=unsaid)
+        try:
+            with limit:
+                answer = await function(**made)
+                return await self._begin_stream(answer, exchange, line) if exchange.stream else _read(answer, exchange)
+        except BaseException as error:
+            line.close()  # also when the caller left: the upstream is not to work on
+            if type(error) is TimeoutError and line.failure is None:  # the limit's own
+                raise UpstreamTimeout(f"The upstream did not answer within {limit.seconds:g} seconds.") from None
+            if not isinstance(error, Exception):
+                raise
+            raise explain(error, line, exchange.endpoint, self._secrets) from None
+
+    def _complete(self, made: dict[str, Any], library: Any, exchange: Exchange) -> None:
+        known = (exchange.model, exchange.endpoint)
+        if known not in self._mapped:
+            self._mapped[known] = mapped_fields(library, self._settings.prefix, *known)
+        made["allowed_openai_params"] = unmapped(made, exchange.endpoint, self._mapped[known])
+        if self._is_over_our_lines:
+            made["client"] = self._client
+
+    async def is_ready(self, model: str) -> bool:
+        return not why_unavailable()  # a hosted upstream is taken at its word until an attempt fails
+
+    async def close(self) -> None:
+        if self._loading is not None and not self._loading.done():
+            await asyncio.wait([self._loading])  # a thread cannot be stopped in the middle of an import
+        await self._transport.close()
+
+    async def _begin_stream(self, wrapper: Any, exchange: Exchange, line: Line) -> LiteLLMStream:
+        source = Source(
+            wrapper, line, is_direct=self._is_over_our_lines, counts_endings=self._settings.prefix in _GOOGLE
+        )
+        await source.open()
+        chunks = Chunks(exchange.model, wants_usage=exchange.wants_usage)
+        stream = LiteLLMStream(source, chunks, line, exchange.patience, self._sweeper, self._secrets)
+        await stream.wait_for_first_event()
+        return stream
+
+    async def _library(self) -> Any:
+        if self._loading is None:
+            self._loading = asyncio.create_task(asyncio.to_thread(load))
+        try:
+            library = await asyncio.shield(self._loading)
+        except ImportError as error:
+            advice = why_unavailable() or f"it cannot be imported ({type(error).__name__})"
+            raise UpstreamUnavailable(f"litellm is missing: {advice}", code="provider_not_installed") from None
+        if self._client is None:
+            self._client = open_client(self._transport)
+        return library
+
+
+def _read(answer: Any, exchange: Exchange) -> PlainReply:
+    if exchange.endpoint == "embeddings":
+        return embedding_reply(answer, exchange)
+    if exchange.endpoint == "images/generations":
+        return image_reply(answer)
+    return chat_reply(answer, exchange)

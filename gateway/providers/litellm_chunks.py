@@ -1,0 +1,138 @@
+"""What litellm streams, put into the chunks that OpenAI's clients expect.
+
+Pure: takes in litellm's pieces one by one and gives events; waiting for pieces is in `litellm_stream.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.call import Usage
+from gateway.providers.litellm_reply import completion_id, finish_reason, logprobs_of, usage_of
+from gateway.wire import DONE_EVENT, encode_event, read_usage
+
+
+class _Choice:
+    __slots__ = ("calls", "finish", "index", "latest")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.finish: str | None = None
+        self.calls: dict[int, tuple[str, int]] = {}  # upstream's index -> id and our index of its latest call
+        self.latest = -1
+
+
+class Chunks:
+    """One stream's chunks: each choice's role first and its finish last, the usage in the end if it was asked for."""
+
+    def __init__(self, model: str, *, wants_usage: bool) -> None:
+        self._model = model
+        self._wants_usage = wants_usage
+        self._head: dict[str, Any] | None = None
+        self._choices: dict[int, _Choice] = {}
+        self._usage: dict[str, Any] | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        return read_usage(self._usage)
+
+    @property
+    def begun(self) -> int:
+        """Return how many choices have begun."""
+        return len(self._choices)
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether every choice that began also ended."""
+        return bool(self._choices) and all(choice.finish is not None for choice in self._choices.values())
+
+    def feed(self, piece: Any) -> bytes:
+        """Return the events that a piece of litellm's stands for, b"" if it says nothing new."""
+        if isinstance(piece, dict):
+            return self._feed_plain(piece)
+        self._note_usage(getattr(piece, "usage", None))
+        told = getattr(piece, "choices", None) or ()
+        if self._head is None and told:
+            self._begin(getattr(piece, "id", None), getattr(piece, "created", 0))
+        return b"".join([self._feed_choice(choice) for choice in told])
+
+    def closing(self) -> bytes:
+        """Return the end of a good stream."""
+        events = [
+            self._event(choice, {}, finish_reason(choice.finish or "stop", has_calls=choice.latest >= 0))
+            for choice in self._choices.values()
+        ]
+        if self._wants_usage and self._head is not None and self._usage is not None:
+            events.append(encode_event({**self._head, "choices": [], "usage": self._usage}))
+        return b"".join(events) + DONE_EVENT
+
+    def _begin(self, told_id: Any, created: Any) -> None:
+        self._head = {
+            "id": completion_id(told_id),
+            "object": "chat.completion.chunk",
+            "created": int(created or 0),
+            "model": self._model,
+        }
+
+    def _note_usage(self, told: Any) -> None:
+        usage = usage_of(told)
+        if usage is None:
+            return
+        before = self._usage or {}
+        # Anthropic tells the prompt at the start and the answer at the end: the larger figure is the later one.
+        for name in ("prompt_tokens", "completion_tokens"):
+            usage[name] = max(usage[name], before.get(name, 0))
+        usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
+        self._usage = {**before, **usage}
+
+    def _feed_plain(self, piece: dict[str, Any]) -> bytes:
+        """Take a piece of litellm's older form, of which each empty one stands for nothing."""
+        if not (piece.get("text") or piece.get("is_finished")):
+            return b""
+        if self._head is None:
+            self._begin(piece.get("id"), 0)
+        choice, events = self._choice(piece.get("index") or 0)
+        if piece.get("text"):
+            events += self._event(choice, {"content": piece["text"]})
+        if piece.get("is_finished"):
+            choice.finish = piece.get("finish_reason") or "stop"
+        return events
+
+    def _choice(self, index: int) -> tuple[_Choice, bytes]:
+        choice = self._choices.get(index)
+        if choice is not None:
+            return choice, b""
+        choice = self._choices[index] = _Choice(index)
+        return choice, self._event(choice, {"role": "assistant", "content": "", "refusal": None})
+
+    def _feed_choice(self, told: Any) -> bytes:
+        choice, events = self._choice(told.index or 0)
+        delta = told.delta
+        if thoughts := getattr(delta, "reasoning_content", None):
+            events += self._event(choice, {"reasoning_content": thoughts})
+        if content := getattr(delta, "content", None):
+            events += self._event(choice, {"content": content}, logprobs=logprobs_of(told))
+        for call in getattr(delta, "tool_calls", None) or ():
+            events += self._event(choice, {"tool_calls": [_call_delta(choice, call)]})
+        if told.finish_reason and choice.finish in (None, "stop"):  # Google's pieces say stop before and after the end
+            choice.finish = told.finish_reason
+        return events
+
+    def _event(self, choice: _Choice, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> bytes:
+        shaped = {"index": choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        payload = {**(self._head or {}), "choices": [shaped]}
+        if self._wants_usage:
+            payload["usage"] = None
+        return encode_event(payload)
+
+
+def _call_delta(choice: _Choice, told: Any) -> dict[str, Any]:
+    """Return a piece of a tool call: id and name with its first piece only, since clients put pieces together."""
+    theirs, arguments = told.index or 0, told.function.arguments or ""
+    known = choice.calls.get(theirs)
+    if known is not None and told.id in (None, "", known[0]):
+        return {"index": known[1], "function": {"arguments": arguments}}
+    choice.latest += 1
+    choice.calls[theirs] = (told.id or "", choice.latest)
+    function = {"name": told.function.name or "", "arguments": arguments}
+    return {"index": choice.latest, "id": told.id or f"call_{choice.latest}", "type": "function", "function": function}

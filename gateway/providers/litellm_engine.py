@@ -1,0 +1,83 @@
+"""The library litellm itself: imported once and off the event loop, and made quiet.
+
+What is asked of it is said in `litellm_request.py`; this module knows its switches and its call signatures only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import import_module
+from typing import Any
+
+_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else a price list is fetched from the network
+    "LITELLM_MODE": "PRODUCTION",  # else any .env of the working directory is loaded
+    "LITELLM_LOG": "ERROR",
+    "LITELLM_TELEMETRY": "False",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOCAL_BLOG_POSTS": "True",
+    "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
+}
+_SETTINGS: dict[str, Any] = {
+    "telemetry": False,
+    "user_url_validation": True,  # pictures are fetched by litellm, never from inside the network
+    "suppress_debug_info": True,
+    "turn_off_message_logging": True,
+    "redact_messages_in_exceptions": False,
+    "drop_params": False,
+    "modify_params": False,
+    "num_retries": 0,
+    "cache": None,
+    "model_fallbacks": None,
+    "max_budget": 0.0,
+    "disable_token_counter": True,
+    "disable_streaming_logging": True,
+    "disable_add_transform_inline_image_block": True,
+}
+_CALLBACKS = (
+    "callbacks",
+    "input_callback",
+    "success_callback",
+    "failure_callback",
+    "service_callback",
+    "_async_input_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+
+
+def load() -> Any:
+    """Import litellm, which takes seconds, and return it with everything switched off that is not asking.
+
+    Raises ImportError.
+    """
+    os.environ.update(_ENVIRONMENT)
+    library = import_module("litellm")
+    for name, value in _SETTINGS.items():
+        if name in vars(library):  # a switch that a later version dropped is not invented
+            setattr(library, name, value)
+    for name in _CALLBACKS:
+        if name in vars(library):
+            setattr(library, name, [])
+    for name in _LOGGERS:  # whatever they say may hold prompts or keys
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = False
+        logger.setLevel(logging.CRITICAL + 1)
+    return library
+
+
+def mapped_fields(library: Any, prefix: str, model: str, endpoint: str) -> frozenset[str]:
+    """Return the OpenAI fields that litellm puts into the upstream's own words."""
+    if endpoint == "images/generations":
+        return frozenset()
+    kind = "embeddings" if endpoint == "embeddings" else "chat_completion"
+    return frozenset(library.get_supported_openai_params(model, custom_llm_provider=prefix, request_type=kind) or ())
+
+
+def open_client(transport: object) -> Any:
+    """Return the client that litellm is to ask over `transport` with."""
+    handler = import_module("litellm.llms.custom_httpx.http_handler")
+    return handler.AsyncHTTPHandler(transport=transport, follow_redirects=False)

@@ -1,0 +1,190 @@
+"""Which error a failed call through litellm is.
+
+What went over the line is believed first, because litellm changes statuses and wraps sentences; its own exceptions
+are read only where nothing was seen of the line. Codes and wording are those of `classify.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+
+from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from gateway.providers.classify import as_error_object, classify_object, retry_after, scrub
+from gateway.providers.litellm_line import AnswerTooLarge, Line
+from gateway.wire import data_of
+
+_TOO_LONG = re.compile(
+    r"prompt is too long|input is too long|exceeds? (?:the )?(?:context|maximum number of tokens|max_tokens limit)"
+    r"|maximum context length|context (?:window|limit)|too many (?:input )?tokens",
+    re.IGNORECASE,
+)
+_UNPAID = re.compile(r"credit balance is too low", re.IGNORECASE)
+_BAD_KEY = re.compile(r"API[ _]key (?:not valid|expired|not found)|API_KEY_INVALID", re.IGNORECASE)
+_FIELD = re.compile(r"^[`'\"]?([a-z_]+(?:\.[a-z0-9_]+)*)[`'\"]?(?:: |\s+(?:is|may|must|cannot|does|should)\b)")
+_NAMED = re.compile(r"[`'\"]([a-z]+(?:_[a-z0-9]+)*)[`'\"]")
+_DELAY = re.compile(r'"retryDelay"\s*:\s*"([0-9.]+)s"')
+_WRAPPING = re.compile(r"^(?:litellm\.)?[A-Za-z_]*(?:Error|Exception|Timeout)\s*(?::|-)\s*")
+_ADVICE = re.compile(
+    r"\s*(?:To drop (?:it|unsupported|these)|Traceback \(most recent|This looks like a bug in LiteLLM).*", re.DOTALL
+)
+_UNSUPPORTED = re.compile(r"(?:does not support (?:parameters: \[)?|Setting )[`'\"]?([a-z_]+)")
+_PARAMS: Mapping[str, str] = {"embeddings": "input", "images/generations": "prompt"}
+_NO_FIELDS = frozenset({"error", "messages_error", "model"})
+
+
+def explain(error: BaseException, line: Line, endpoint: str, secrets: Sequence[str]) -> GatewayError:
+    """Return our error for what a call raised before its answer was whole or its stream had begun."""
+    if isinstance(error, GatewayError):
+        return error
+    if line.failure is not None:
+        return explain_line(line.failure, connect_seconds=line.connect_seconds)
+    if line.status and line.status != 200:
+        return explain_refusal(line.status, line.headers, line.refusal, endpoint, secrets)
+    if line.status == 200:
+        return _explain_good(error, line, secrets)
+    return _explain_unseen(error, endpoint, secrets)
+
+
+def explain_break(error: BaseException, line: Line, secrets: Sequence[str]) -> GatewayError:
+    """Return our error for a stream that broke: what the upstream said last, or that it ended."""
+    if isinstance(error, GatewayError):
+        return error
+    if line.failure is not None:
+        return interrupted(f": {type(line.failure).__name__}")
+    if (reported := _reported_last(line.last_words)) is not None:
+        return classify_object(reported, secrets=secrets)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and status >= 400:
+        return classify_object({"message": _sentence(error)}, status, secrets=secrets)
+    return interrupted(f": {type(error).__name__}")
+
+
+def interrupted(reason: str = " before it was finished") -> UpstreamUnavailable:
+    return UpstreamUnavailable(f"The upstream's stream ended{reason}.", code="upstream_stream_interrupted")
+
+
+def explain_line(error: BaseException, *, connect_seconds: float) -> UpstreamError:
+    """Return our error for a connection that could not be made, or broke."""
+    name = type(error).__name__
+    if isinstance(error, AnswerTooLarge):
+        return UpstreamProtocolError("The upstream's answer is too large.", code="upstream_reply_too_large")
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout(f"The upstream did not accept a connection within {connect_seconds:g} seconds.")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return UpstreamUnavailable("No trusted TLS connection to the upstream.", code="upstream_tls_error")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamUnavailable(f"The upstream cannot be reached ({name}).", code="upstream_unreachable")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return UpstreamUnavailable("The upstream's answer was cut short.", code="upstream_truncated")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return UpstreamProtocolError(f"The upstream broke HTTP ({name}).")
+    return UpstreamUnavailable(f"The upstream closed the connection ({name}).")
+
+
+def explain_refusal(
+    status: int, headers: Mapping[str, str], body: bytes, endpoint: str, secrets: Sequence[str]
+) -> GatewayError:
+    """Return our error for an answer with a status other than 200."""
+    if 300 <= status < 400:
+        return UpstreamProtocolError(
+            "The upstream answered with a redirect, which is never followed.",
+            code="upstream_redirect",
+            upstream_status=status,
+        )
+    reported = _reported(body)
+    message = str(reported.get("message") or "")
+    if status in (400, 413, 422):
+        if _TOO_LONG.search(message):
+            return ContextLengthExceeded(scrub(message, secrets), param=_PARAMS.get(endpoint, "messages"))
+        if _UNPAID.search(message):
+            status = 402
+        elif _BAD_KEY.search(message) or b"API_KEY_INVALID" in body:
+            status = 401
+    rest = retry_after(headers)
+    if rest is None and (delay := _DELAY.search(body.decode(errors="replace"))):
+        rest = retry_after({"retry-after": delay[1]})
+    error = classify_object(reported, status, rest, secrets)
+    if isinstance(error, UpstreamRejected) and error.param is None:
+        error.param = _param_of(message)
+    return error
+
+
+def _param_of(message: str) -> str | None:
+    """Return the field an upstream complains of, where its sentence begins with it or names but one."""
+    begins = _FIELD.match(message) or _UNSUPPORTED.search(message)
+    if begins:
+        name = begins[1]
+    else:
+        named = set(_NAMED.findall(message))
+        name = named.pop() if len(named) == 1 else ""
+    return name if name and name not in _NO_FIELDS else None
+
+
+def _explain_good(error: BaseException, line: Line, secrets: Sequence[str]) -> GatewayError:
+    if line.is_stream:
+        return explain_break(error, line, secrets)
+    return UpstreamProtocolError("The upstream's answer cannot be read.", code="upstream_bad_response")
+
+
+def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str]) -> GatewayError:
+    """Read litellm's own exception: it refused the request by itself, or asked over a connection of its own."""
+    status = getattr(error, "status_code", None)
+    if isinstance(error, TimeoutError) or status == 408:
+        return UpstreamTimeout("The upstream did not answer in time.")
+    sentence = _sentence(error)
+    response = getattr(error, "response", None)
+    headers = getattr(response, "headers", None) or {}
+    if not isinstance(status, int) or status >= 500 or status < 400:
+        return UpstreamProtocolError(f"The upstream could not be asked: {scrub(sentence, secrets)}")
+    refused = explain_refusal(status, headers, orjson.dumps({"message": sentence}), endpoint, secrets)
+    for name in ("code", "param"):
+        told = getattr(error, name, None)
+        if isinstance(refused, UpstreamRejected) and isinstance(told, str) and not told.isdigit():
+            setattr(refused, name, scrub(told, secrets))
+    return refused
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what the upstream said, out of litellm's wrapping."""
+    text = _ADVICE.sub("", str(getattr(error, "message", None) or error))
+    while wrapped := _WRAPPING.match(text):
+        text = text[wrapped.end() :]
+    if text.startswith(("b'", 'b"')):
+        try:
+            text = ast.literal_eval(text).decode(errors="replace")
+        except (ValueError, SyntaxError):
+            return text
+    return str(_reported(text.encode()).get("message") or text) if text.startswith(("{", "[")) else text
+
+
+def _reported(body: bytes) -> Mapping[str, Any]:
+    """Return the error object of a body: Anthropic's and OpenAI's are the same, Google's may be in a list."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(value, list) and value:
+        value = value[0]
+    return as_error_object(value.get("error", value)) if isinstance(value, dict) else {}
+
+
+def _reported_last(words: bytes) -> Mapping[str, Any] | None:
+    for event in reversed(words.replace(b"\r\n", b"\n").split(b"\n\n")):
+        data = data_of(event + b"\n\n") if b'"error"' in event else b""
+        if data:
+            return _reported(data) or None
+    return None

@@ -1,0 +1,204 @@
+"""The connections that litellm asks upstreams over: our own, so that each call sees what went over its line.
+
+Speaks httpx's transport protocol on one side and aiohttp on the other. What an answer means is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from gateway.providers.pool import KEEPALIVE_SECONDS
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+_LAST_WORDS_BYTES = 16 * 1024
+# How Anthropic and Google say why a choice ended. Inside a JSON string the quotes would be escaped.
+_ENDING = re.compile(rb'"(?:finishReason|blockReason|stop_reason)"\s*:\s*"')
+_LONGEST_ENDING = 32
+
+_current: ContextVar[Line] = ContextVar("_current")
+
+
+class AnswerTooLarge(aiohttp.ClientError):
+    """A plain answer is larger than MAX_REPLY_BYTES."""
+
+
+class Line:
+    """What one call's connection told, below litellm: `status` 0 means that no answer began.
+
+    `refusal` is the body of an answer other than 200, `failure` what broke the connection, `endings` how often a
+    stream said why a choice ended. The task that makes one asks over it, and `begun` is called when the head of its
+    good answer has arrived. `unsaid` are settings of generation that litellm adds though nobody asked for them.
+    """
+
+    __slots__ = (
+        "_last_words",
+        "_response",
+        "begun",
+        "connect_seconds",
+        "endings",
+        "failure",
+        "headers",
+        "is_stream",
+        "refusal",
+        "status",
+        "unsaid",
+    )
+
+    def __init__(
+        self, connect_seconds: float, *, is_stream: bool, begun: Callable[[], None], unsaid: tuple[str, ...] = ()
+    ) -> None:
+        self.connect_seconds = connect_seconds
+        self.is_stream = is_stream
+        self.begun = begun
+        self.unsaid = unsaid
+        self.endings = 0
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.refusal = b""
+        self.failure: BaseException | None = None
+        self._last_words = b""
+        self._response: aiohttp.ClientResponse | None = None
+        _current.set(self)
+
+    @property
+    def last_words(self) -> bytes:
+        """Return the end of what the upstream said so far."""
+        return self._last_words
+
+    def close(self) -> None:
+        """Give the connection back if its answer was read to the end, close it at once otherwise."""
+        if self._response is not None:
+            self._response.close()
+
+    async def answer(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Note the head of an answer and return its body, to be read by litellm."""
+        self.status, self.headers, self._response = response.status, response.headers, response
+        if response.status != 200:
+            self.refusal = await response.content.read(MAX_ERROR_BYTES)
+            while not response.content.at_eof() and len(self.refusal) < MAX_ERROR_BYTES:
+                self.refusal += await response.content.readany()
+            response.close()
+            return _only(self.refusal)
+        self.begun()
+        return self._read(response)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        size = 0
+        try:
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > MAX_REPLY_BYTES and not self.is_stream:
+                    raise AnswerTooLarge
+                if self.is_stream:
+                    self._listen(piece)
+                yield piece
+        except (aiohttp.ClientError, OSError) as error:
+            self.failure = error
+            raise
+
+    def _listen(self, piece: bytes) -> None:
+        heard = self._last_words
+        overlap = heard[-_LONGEST_ENDING:] + piece
+        self.endings += sum(found.end() > len(overlap) - len(piece) for found in _ENDING.finditer(overlap))
+        self._last_words = (heard + piece)[-_LAST_WORDS_BYTES:]
+
+
+async def _only(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+class Transport:
+    """httpx's asynchronous transport over one aiohttp session, made at the first request."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._spare: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask for the call whose task this is; raises what aiohttp raises."""
+        import httpx
+
+        line = _current.get()
+        await request.aread()
+        try:
+            response = await self._ask(request, line)
+            body = await line.answer(response)
+        except (aiohttp.ClientError, OSError) as error:
+            line.failure = error
+            raise
+        return httpx.Response(response.status, headers=response.headers, content=body, request=request)
+
+    async def aclose(self) -> None:
+        """Do nothing: litellm closes the client it makes for a retry, which is over the same connections."""
+
+    async def close(self) -> None:
+        for session in (self._session, self._spare):
+            if session is not None:
+                await session.close()
+
+    async def _ask(self, request: httpx.Request, line: Line) -> aiohttp.ClientResponse:
+        """Send once more, on a fresh connection, what failed on a kept one before its answer began."""
+        if self._session is None:
+            self._session = _open(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS))
+        seen = SimpleNamespace(is_kept=False)
+        arguments: dict[str, Any] = {
+            "headers": _headers(request.headers),
+            "data": _without(request.content, line.unsaid) or None,
+            "allow_redirects": False,
+            "timeout": aiohttp.ClientTimeout(total=None, sock_connect=line.connect_seconds),
+            "trace_request_ctx": seen,
+        }
+        url = URL(str(request.url), encoded=True)
+        try:
+            return await self._session.request(request.method, url, **arguments)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not seen.is_kept:
+                raise
+        if self._spare is None:
+            self._spare = _open(aiohttp.TCPConnector(limit=0, force_close=True))
+        return await self._spare.request(request.method, url, **arguments)
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in given.items() if name not in ("content-length", "host", "connection")}
+    return {**kept, "accept-encoding": "identity", "user-agent": "gateway"}
+
+
+def _without(body: bytes, unsaid: tuple[str, ...]) -> bytes:
+    if not any(name.encode() in body for name in unsaid):
+        return body
+    payload = orjson.loads(body)
+    settings = payload.get("generationConfig")
+    if isinstance(settings, dict):
+        for name in unsaid:
+            settings.pop(name, None)
+    return orjson.dumps(payload)
+
+
+def _open(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_note_kept)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trace_configs=[tracing],
+        trust_env=True,
+    )
+
+
+async def _note_kept(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+    if isinstance(context.trace_request_ctx, SimpleNamespace):
+        context.trace_request_ctx.is_kept = True

@@ -1,0 +1,145 @@
+"""What litellm is asked: a fresh set of keywords, of which the caller fills in only those on a list.
+
+Every keyword of litellm's steers something, so nothing is passed on by default. Nothing inside messages, tools and
+schemas is looked at or altered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.errors import UpstreamProtocolError, UpstreamRejected
+from gateway.providers.base import Exchange
+from gateway.providers.settings import LiteLLMSettings
+from gateway.wire import STEERING
+
+# OpenAI's fields, without `user` and `metadata`: litellm reads these itself, as the names of its own accounts.
+_CHAT = frozenset(
+    [
+        "audio",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "modalities",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "verbosity",
+        "web_search_options",
+    ]
+)
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "chat/completions": _CHAT,
+    "embeddings": frozenset({"dimensions", "input"}),  # floats are asked for, and put into base64 here if need be
+    "images/generations": frozenset(
+        [
+            "background",
+            "moderation",
+            "n",
+            "output_compression",
+            "output_format",
+            "prompt",
+            "quality",
+            "response_format",
+            "size",
+            "style",
+        ]
+    ),
+}
+_KNOWN_TO_ALL = frozenset({"input", "messages", "prompt"})
+_SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"})
+# What leaving out a field means the same as, so that no upstream refuses a field for nothing.
+_IDLE: Mapping[str, Any] = {"n": 1, "logprobs": False, "store": False, "stop": [], "tools": [], "functions": []}
+_TAKES_TOKENS = frozenset({"azure", "openai"})
+
+
+def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
+    """Return the keywords of the litellm function for `exchange`, owned by the one that passes them on.
+
+    Raises UpstreamRejected for what this provider can never be asked, UpstreamProtocolError for an endpoint that is
+    not spoken to in this way.
+    """
+    fields = _caller_fields(exchange)
+    if exchange.endpoint == "embeddings":
+        _refuse_tokens(fields.get("input"), settings.prefix)
+    seconds = exchange.patience.total_seconds
+    made = {
+        **fields,
+        **{name: value.get_secret_value() for name, value in settings.options.items()},
+        "model": f"{settings.prefix}/{exchange.model}",
+        "num_retries": 0,
+        "max_retries": 0,
+        "timeout": seconds,
+        "_skip_mcp_handler": True,  # else every tool is looked at by a proxy server that is not installed
+    }
+    if key := settings.api_key.get_secret_value():
+        made["api_key"] = key
+    if settings.base_url is not None:
+        made["api_base"] = settings.base_url
+    if settings.headers:
+        made["extra_headers"] = {name: value.get_secret_value() for name, value in settings.headers.items()}
+    if exchange.stream:
+        made |= {"stream": True, "stream_options": {"include_usage": True}}
+    return made
+
+
+def unmapped(made: Mapping[str, Any], endpoint: str, mapped: frozenset[str]) -> list[str]:
+    """Return the fields in `made` that litellm would refuse by itself, for they are the upstream's to judge.
+
+    `mapped` are those it has words of the upstream for: naming these too would send them twice.
+    """
+    return sorted((made.keys() & _FIELDS[endpoint]) - _KNOWN_TO_ALL - mapped)
+
+
+def _caller_fields(exchange: Exchange) -> dict[str, Any]:
+    known = _FIELDS.get(exchange.endpoint)
+    if known is None:
+        raise UpstreamProtocolError(f"This upstream does not serve /{exchange.endpoint}.")
+    wanted = known | (exchange.allowed_extra - STEERING - _SETS_ALONE)
+    return {
+        name: _own(value)
+        for name, value in exchange.body.items()
+        if name in wanted and value is not None and not _is_idle(name, value)
+    }
+
+
+def _is_idle(name: str, value: Any) -> bool:
+    return name in _IDLE and type(value) is type(_IDLE[name]) and value == _IDLE[name]
+
+
+def _own(value: Any) -> Any:
+    """Copy lists and objects, because litellm changes them in place and another deployment may be asked after it."""
+    if isinstance(value, dict):
+        return {name: _own(inner) for name, inner in value.items()}
+    return [_own(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _refuse_tokens(given: Any, prefix: str) -> None:
+    first = given[0] if isinstance(given, list) and given else None
+    if isinstance(first, int | list) and prefix not in _TAKES_TOKENS:
+        raise UpstreamRejected(
+            "This model takes text, not the tokens of another model's vocabulary. Send strings in 'input' "
+            "(LangChain: check_embedding_ctx_length=False).",
+            param="input",
+        )

@@ -1,0 +1,156 @@
+"""A reply that litellm streams: pulls one piece at a time and gives whole events on.
+
+Nothing is queued, as in `stream.py`. What the events hold is decided in `litellm_chunks.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Self
+
+from gateway.call import Usage
+from gateway.errors import UpstreamProtocolError, UpstreamTimeout
+from gateway.providers.base import Patience
+from gateway.providers.litellm_chunks import Chunks
+from gateway.providers.litellm_errors import explain_break, interrupted
+from gateway.providers.litellm_line import Line
+from gateway.providers.sweeper import Sweeper
+
+END: Final = object()
+
+
+class Source:
+    """The pieces of one stream of litellm's.
+
+    `wrapper` is what litellm answered. Where the provider's pieces are already in litellm's own form they are read
+    from below it: the wrapper would lose the finish of all choices but the first, count tokens and keep every piece.
+    `counts_endings` says that the pieces cannot be believed about being the last, so the line is asked.
+    """
+
+    def __init__(self, wrapper: Any, line: Line, *, is_direct: bool, counts_endings: bool) -> None:
+        self._wrapper = wrapper
+        self._line = line
+        self._counts_endings = counts_endings
+        self._is_direct = is_direct
+        self._pieces: AsyncIterator[Any] | None = None
+
+    async def open(self) -> None:
+        """Ask the upstream, if that was not done yet."""
+        stream = await self._wrapper.fetch_stream() if self._is_direct else self._wrapper
+        if not hasattr(stream, "__aiter__"):
+            stream = self._wrapper
+            self._is_direct = False
+        self._pieces = aiter(stream)
+
+    async def next(self) -> Any:
+        """Return the next piece, END at the end; some pieces are None and say nothing."""
+        return END if self._pieces is None else await anext(self._pieces, END)
+
+    def has_ended(self, choices: int) -> bool:
+        """Tell whether the upstream itself said why it ended: litellm says so in its place if it did not."""
+        if self._counts_endings:
+            return self._line.endings >= choices
+        if self._is_direct:
+            return True
+        names = ("received_finish_reason", "intermittent_finish_reason")
+        return any(getattr(self._wrapper, name, None) is not None for name in names)
+
+    async def close(self) -> None:
+        for stream in (getattr(self._pieces, "streaming_response", None), self._pieces):
+            close = getattr(stream, "aclose", None)
+            if close is not None:
+                await close()
+
+
+class LiteLLMStream:
+    """An open stream of litellm's, closed by leaving its `async with`."""
+
+    __slots__ = (
+        "_chunks",
+        "_first",
+        "_line",
+        "_overdue",
+        "_patience",
+        "_secrets",
+        "_source",
+        "_started",
+        "_sweeper",
+        "_waiting_since",
+        "body",
+        "is_complete",
+    )
+
+    def __init__(
+        self, source: Source, chunks: Chunks, line: Line, patience: Patience, sweeper: Sweeper, secrets: Sequence[str]
+    ) -> None:
+        self.body = b""
+        self.is_complete = False
+        self._source = source
+        self._chunks = chunks
+        self._line = line
+        self._patience = patience
+        self._sweeper = sweeper
+        self._secrets = secrets
+        self._first = b""
+        self._started = time.monotonic()
+        self._waiting_since: float | None = None  # None while the caller, not the upstream, is waited for
+        self._overdue = ""
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._chunks.usage
+
+    async def wait_for_first_event(self) -> None:
+        """Read until something was said of a choice; raises what an error event or an empty stream means."""
+        while not (self._chunks.begun or self.is_complete):
+            self._first += await self._read()
+
+    async def __aenter__(self) -> Self:
+        self._sweeper.add(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._sweeper.discard(self)
+        self._line.close()
+        await self._source.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        block, self._first = self._first, b""
+        while not (block or self.is_complete):
+            block = await self._read()
+        if not block:
+            raise StopAsyncIteration
+        return block
+
+    async def _read(self) -> bytes:
+        """Return the next events, b"" if a piece says nothing; at the end, sets `is_complete` or raises."""
+        self._waiting_since = time.monotonic()
+        try:
+            piece = await self._source.next()
+            self._waiting_since = None
+            return self._end() if piece is END else self._chunks.feed(piece)
+        except Exception as error:  # noqa: BLE001  # litellm raises whatever its parsers do
+            if self._overdue:
+                raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None
+            raise explain_break(error, self._line, self._secrets) from None
+
+    def _end(self) -> bytes:
+        if not self._chunks.begun:
+            raise UpstreamProtocolError("The upstream's stream ended before it began.", code="upstream_empty_stream")
+        if not (self._chunks.is_finished and self._source.has_ended(self._chunks.begun)):
+            raise interrupted()
+        self.is_complete = True
+        return self._chunks.closing()
+
+    def sweep(self, now: float) -> None:
+        """Close the upstream when it, not the caller, lets the stream wait too long."""
+        if now >= self._started + self._patience.total_seconds:
+            self._overdue = f"The stream took longer than {self._patience.total_seconds:g} seconds."
+        elif self._waiting_since is not None and now - self._waiting_since >= self._patience.between_events_seconds:
+            self._overdue = f"The upstream sent nothing for {self._patience.between_events_seconds:g} seconds."
+        if self._overdue:
+            self._line.close()

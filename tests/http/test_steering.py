@@ -1,0 +1,89 @@
+"""T1, T2: no field of a request decides where it goes, with which key, or how it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.wire import STEERING
+from tests.support.app import MESSAGES, UPSTREAM_KEY, RunningGateway
+from tests.support.upstream import ScriptedUpstream
+
+
+class Canary:
+    """A server on 127.0.0.2 that nothing may connect to."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.url = ""
+
+    async def note(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        writer.close()
+
+
+@pytest.fixture
+async def canary() -> AsyncIterator[Canary]:
+    canary = Canary()
+    server = await asyncio.start_server(canary.note, "127.0.0.2", 0)
+    canary.url = f"http://127.0.0.2:{server.sockets[0].getsockname()[1]}/v1"
+    async with server:
+        yield canary
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "chat/completions": {"model": "small", "messages": MESSAGES},
+    "completions": {"model": "small", "prompt": "Hi"},
+    "embeddings": {"model": "embedding", "input": "Hi"},
+}
+
+
+@pytest.mark.parametrize("endpoint", BODIES)
+async def test_every_name_that_steers_is_refused_at_the_top(
+    gateway: RunningGateway, upstream: ScriptedUpstream, canary: Canary, endpoint: str
+) -> None:
+    assert len(STEERING) >= 60
+    for name in sorted(STEERING):
+        answer = await gateway.post(endpoint, BODIES[endpoint], **{name: canary.url})
+
+        assert answer.status == 400, name
+        assert answer.error["message"] == f"Unknown parameter: '{name}'."
+        assert (answer.error["param"], answer.error["code"]) == (name, "unknown_parameter")
+
+    assert canary.connections == 0
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+async def test_below_the_top_the_names_are_content_and_stay_untouched(
+    gateway: RunningGateway, upstream: ScriptedUpstream, canary: Canary, depth: int
+) -> None:
+    hidden: Any = dict.fromkeys(sorted(STEERING), canary.url)
+    for _ in range(depth - 1):
+        hidden = {"more": hidden, "text": '{"api_base": "' + canary.url + '"}'}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": hidden}}}
+    extra = {"metadata": hidden, "tools": [tool], "top_k": 3, "chat_template_kwargs": hidden, "vendor_field": hidden}
+
+    answer = await gateway.chat(**extra)
+
+    assert answer.status == 200
+    assert {name: upstream.requests[0].json[name] for name in extra} == extra
+    assert upstream.requests[0].headers["Authorization"] == f"Bearer {UPSTREAM_KEY}"
+    assert canary.connections == 0
+
+
+@pytest.mark.parametrize("text", ["os.environ/PATH", "${PATH}", "$PATH", "{{PATH}}", "%(PATH)s"])
+async def test_a_callers_text_is_never_filled_in(
+    gateway: RunningGateway, upstream: ScriptedUpstream, text: str
+) -> None:
+    """T4."""
+    fields = {"user": text, "stop": [text], "vendor_field": text, "metadata": {"a": text}}
+
+    await gateway.chat(messages=[{"role": "user", "content": text, "name": text}], **fields)
+
+    seen = upstream.requests[0].json
+    assert seen["messages"] == [{"role": "user", "content": text, "name": text}]
+    assert {name: seen[name] for name in fields} == fields

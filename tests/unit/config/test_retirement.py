@@ -1,0 +1,59 @@
+"""Models that are switched off, or soon will be, are told of by name and day."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from gateway.config import resolve, warn_of_retirement
+
+TEXT = """
+providers:
+  lab:
+    kind: openai
+    base_url: https://h
+    classes: {{small: s-1}}
+    models: {{s-1: {{retires: {day}}}}}
+"""
+TODAY = date(2026, 11, 21)
+
+
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        ("2026-11-20", "was switched off on 2026-11-20"),
+        ("2026-11-21", "was switched off on 2026-11-21"),
+        ("2026-11-22", "will be switched off on 2026-11-22"),
+        ("2027-01-20", "will be switched off on 2027-01-20"),
+        ("2027-01-21", ""),
+    ],
+)
+def test_sixty_days_before_it_the_warnings_begin(load_text, day: str, told: str) -> None:
+    resolved = resolve(load_text(TEXT.format(day=day)))
+
+    lines = list(warn_of_retirement(resolved, TODAY))
+
+    assert lines == ([f"model small: lab/s-1 {told} by its provider; choose another"] if told else [])
+
+
+def test_a_model_that_serves_several_aliases_is_told_of_once(load_text) -> None:
+    config = load_text(TEXT.format(day="2026-01-01") + "models: {a: {deployments: [lab/s-1, lab/s-1]}}")
+
+    assert len(list(warn_of_retirement(resolve(config), TODAY))) == 1
+
+
+def test_a_configured_model_that_no_preset_describes_is_looked_up_in_the_price_map(load_text) -> None:
+    config = load_text("providers: {anthropic: {api_key: x, classes: {small: claude-mythos-preview}}}")
+
+    lines = list(warn_of_retirement(resolve(config), TODAY))
+
+    assert len(lines) == 1
+    assert lines[0].startswith("model small: anthropic/claude-mythos-preview was switched off on 2026-")
+
+
+def test_the_shipped_classes_are_alive(load_text) -> None:
+    names = ["openai", "anthropic", "google", "xai", "groq", "together", "mistral", "deepseek"]
+    config = load_text("providers:\n" + "".join(f"  {name}: {{api_key: x}}\n" for name in names))
+
+    assert list(warn_of_retirement(resolve(config), TODAY)) == []
