@@ -18,6 +18,11 @@ _KEY = (
     f'{{name: bench, key: "{API_KEY}", role: user, models: ["*"], requests_per_minute: 1000000000, '
     "tokens_per_minute: 1000000000000, concurrent_requests: 1000000, usd_per_day: 1000000}"
 )
+# As a preset has them: values that fill in, a limit, a field to rename and one that the model is known to refuse.
+_SETTINGS = (
+    "settings: {temperature: 0.6, frequency_penalty: 0.0, presence_penalty: 0.0, top_k: 5}, "
+    "token_field: max_completion_tokens, models: {canned: {max_output_tokens: 8192, refuses: [top_k]}}"
+)
 
 
 def gateway_config(upstream: str, data_dir: Path, workers: int = 1) -> str:
@@ -29,7 +34,7 @@ def gateway_config(upstream: str, data_dir: Path, workers: int = 1) -> str:
     return (
         f'server: {{host: 127.0.0.1, workers: {workers}, data_dir: "{data_dir}"}}\n'
         f"auth:\n  keys:\n    - {_KEY}\n"
-        f'providers:\n  bench: {{kind: openai, base_url: "{upstream}", api_key: x}}\n'
+        f'providers:\n  bench: {{kind: openai, base_url: "{upstream}", api_key: x, {_SETTINGS}}}\n'
         f"models:\n{models}"
     )
 

@@ -12,7 +12,7 @@ from gateway.call import Call, Caller, Endpoint
 from gateway.errors import InvalidRequest, RequestTimeout, UnsupportedMediaType
 from gateway.http.middlewares import RECORD
 from gateway.routing import AUTO, check_style
-from gateway.wire import parse_object, refuse_steering
+from gateway.wire import STEERING, parse_object, refuse_steering
 
 DEADLINE_SECONDS = 30.0
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
@@ -30,13 +30,17 @@ async def read_call(
     `deadline_seconds` is how long the body may take to arrive, beside what its length allows for.
     """
     body = parse_object(await _read(request, deadline_seconds))
-    refuse_steering(body)
+    if not STEERING.isdisjoint(body):
+        refuse_steering(body)
     check(body)
     record = request[RECORD]
     alias: str = body["model"]
     stream = endpoint != "embeddings" and body.get("stream") is True
     record.caller, record.model, record.stream = caller.name, alias, stream
-    call = Call(endpoint, body, alias, stream, caller, record, check_style(request.headers.get("x-gateway-style", "")))
+    call = Call(endpoint, body, alias, stream, caller, record)
+    style = request.headers.get("x-gateway-style")
+    if style is not None:
+        call.style = check_style(style)
     if alias.partition(":")[0] == AUTO:
         call.speed = request.headers.get("x-gateway-speed", "").strip().lower()
         call.complexity = request.headers.get("x-gateway-complexity", "").strip().lower()

@@ -12,9 +12,9 @@ from gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.availability import why_unavailable
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.litellm_chunks import Chunks
-from gateway.providers.litellm_engine import load, mapped_fields, open_client
+from gateway.providers.litellm_engine import load, mapped_fields, open_client, open_thread_client
 from gateway.providers.litellm_errors import explain
-from gateway.providers.litellm_line import Line, Transport
+from gateway.providers.litellm_line import Line, ThreadTransport, Transport
 from gateway.providers.litellm_reply import chat_reply, embedding_reply, image_reply
 from gateway.providers.litellm_request import keywords, unmapped
 from gateway.providers.litellm_stream import LiteLLMStream, Source
@@ -46,6 +46,7 @@ class LiteLLM:
         self._sweeper = Sweeper()
         self._transport = Transport()
         self._client: Any = None
+        self._thread_client: Any = None
         self._mapped: dict[tuple[str, str], frozenset[str]] = {}  # by model and endpoint
         self._loading: asyncio.Task[Any] | None = None
 
@@ -85,7 +86,8 @@ class LiteLLM:
             self._mapped[known] = mapped_fields(library, self._settings.prefix, *known)
         made["allowed_openai_params"] = unmapped(made, exchange.endpoint, self._mapped[known])
         if self._is_over_our_lines:
-            made["client"] = self._client
+            is_blocking = exchange.endpoint == "images/generations" and self._settings.prefix in _GOOGLE
+            made["client"] = self._thread_client if is_blocking else self._client
 
     async def is_ready(self, model: str) -> bool:
         return not why_unavailable()  # a hosted upstream is taken at its word until an attempt fails
@@ -115,6 +117,8 @@ class LiteLLM:
             raise UpstreamUnavailable(f"litellm is missing: {advice}", code="provider_not_installed") from None
         if self._client is None:
             self._client = open_client(self._transport)
+            threads = ThreadTransport(self._transport, asyncio.get_running_loop())
+            self._thread_client = open_thread_client(threads)
         return library
 
 

@@ -23,8 +23,6 @@ _SETTINGS: dict[str, Any] = {
     "telemetry": False,
     "user_url_validation": True,  # pictures are fetched by litellm, never from inside the network
     "suppress_debug_info": True,
-    "turn_off_message_logging": True,
-    "redact_messages_in_exceptions": False,
     "drop_params": False,
     "modify_params": False,
     "num_retries": 0,
@@ -79,5 +77,15 @@ def mapped_fields(library: Any, prefix: str, model: str, endpoint: str) -> froze
 
 def open_client(transport: object) -> Any:
     """Return the client that litellm is to ask over `transport` with."""
-    handler = import_module("litellm.llms.custom_httpx.http_handler")
-    return handler.AsyncHTTPHandler(transport=transport, follow_redirects=False)
+    return _handlers().AsyncHTTPHandler(transport=transport, follow_redirects=False)
+
+
+def open_thread_client(transport: Any) -> Any:
+    """Return the client for the functions of litellm that block a thread."""
+    import httpx
+
+    return _handlers().HTTPHandler(client=httpx.Client(transport=transport, trust_env=False))
+
+
+def _handlers() -> Any:
+    return import_module("litellm.llms.custom_httpx.http_handler")

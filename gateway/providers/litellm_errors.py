@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -37,7 +37,7 @@ _BAD_KEY = re.compile(r"API[ _]key (?:not valid|expired|not found)|API_KEY_INVAL
 _FIELD = re.compile(r"^[`'\"]?([a-z_]+(?:\.[a-z0-9_]+)*)[`'\"]?(?:: |\s+(?:is|may|must|cannot|does|should)\b)")
 _NAMED = re.compile(r"[`'\"]([a-z]+(?:_[a-z0-9]+)*)[`'\"]")
 _DELAY = re.compile(r'"retryDelay"\s*:\s*"([0-9.]+)s"')
-_WRAPPING = re.compile(r"^(?:litellm\.)?[A-Za-z_]*(?:Error|Exception|Timeout)\s*(?::|-)\s*")
+_WRAPPING = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]*(?:Error|Exception|Timeout)\s*)+[:-]\s*")
 _ADVICE = re.compile(
     r"\s*(?:To drop (?:it|unsupported|these)|Traceback \(most recent|This looks like a bug in LiteLLM).*", re.DOTALL
 )
@@ -51,7 +51,7 @@ def explain(error: BaseException, line: Line, endpoint: str, secrets: Sequence[s
     if isinstance(error, GatewayError):
         return error
     if line.failure is not None:
-        return explain_line(line.failure, connect_seconds=line.connect_seconds)
+        return explain_line(line.failure)
     if line.status and line.status != 200:
         return explain_refusal(line.status, line.headers, line.refusal, endpoint, secrets)
     if line.status == 200:
@@ -77,13 +77,13 @@ def interrupted(reason: str = " before it was finished") -> UpstreamUnavailable:
     return UpstreamUnavailable(f"The upstream's stream ended{reason}.", code="upstream_stream_interrupted")
 
 
-def explain_line(error: BaseException, *, connect_seconds: float) -> UpstreamError:
+def explain_line(error: BaseException) -> UpstreamError:
     """Return our error for a connection that could not be made, or broke."""
     name = type(error).__name__
     if isinstance(error, AnswerTooLarge):
         return UpstreamProtocolError("The upstream's answer is too large.", code="upstream_reply_too_large")
     if isinstance(error, TimeoutError):
-        return UpstreamTimeout(f"The upstream did not accept a connection within {connect_seconds:g} seconds.")
+        return UpstreamTimeout("The upstream did not accept a connection in time.")
     if isinstance(error, aiohttp.ClientSSLError):
         return UpstreamUnavailable("No trusted TLS connection to the upstream.", code="upstream_tls_error")
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -142,20 +142,46 @@ def _explain_good(error: BaseException, line: Line, secrets: Sequence[str]) -> G
 
 def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str]) -> GatewayError:
     """Read litellm's own exception: it refused the request by itself, or asked over a connection of its own."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, aiohttp.ClientError):
+            return explain_line(cause)
     status = getattr(error, "status_code", None)
-    if isinstance(error, TimeoutError) or status == 408:
+    headers: Mapping[str, str] = {}
+    for response in (getattr(cause, "response", None) for cause in causes if _is_answer(cause)):
+        status, headers = getattr(response, "status_code", status), getattr(response, "headers", headers)
+    if isinstance(error, TimeoutError) or (status == 408 and not headers):
         return UpstreamTimeout("The upstream did not answer in time.")
     sentence = _sentence(error)
-    response = getattr(error, "response", None)
-    headers = getattr(response, "headers", None) or {}
-    if not isinstance(status, int) or status >= 500 or status < 400:
+    if not isinstance(status, int) or status < 300 or (status >= 500 and not headers):
         return UpstreamProtocolError(f"The upstream could not be asked: {scrub(sentence, secrets)}")
     refused = explain_refusal(status, headers, orjson.dumps({"message": sentence}), endpoint, secrets)
-    for name in ("code", "param"):
-        told = getattr(error, name, None)
-        if isinstance(refused, UpstreamRejected) and isinstance(told, str) and not told.isdigit():
-            setattr(refused, name, scrub(told, secrets))
+    if isinstance(refused, UpstreamRejected):
+        param, code = _told(error, "param", secrets), _told(error, "code", secrets)
+        return UpstreamRejected(
+            refused.message, param=param or refused.param, code=code or refused.code, upstream_status=status
+        )
+    if refused.retry_after is None and (delay := _DELAY.search(str(error))):
+        refused.retry_after = retry_after({"retry-after": delay[1]})
     return refused
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Tell whether an exception holds a real answer: litellm's own make one up."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "openai")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what it was raised for, the first cause last."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _told(error: BaseException, name: str, secrets: Sequence[str]) -> str | None:
+    told = getattr(error, name, None)
+    return scrub(told, secrets) if isinstance(told, str) and not told.isdigit() else None
 
 
 def _sentence(error: BaseException) -> str:

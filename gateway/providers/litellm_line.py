@@ -5,6 +5,7 @@ Speaks httpx's transport protocol on one side and aiohttp on the other. What an 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
@@ -45,6 +46,7 @@ class Line:
     __slots__ = (
         "_last_words",
         "_response",
+        "asking",
         "begun",
         "connect_seconds",
         "endings",
@@ -68,6 +70,7 @@ class Line:
         self.headers: Mapping[str, str] = {}
         self.refusal = b""
         self.failure: BaseException | None = None
+        self.asking: asyncio.Task[bytes] | None = None  # where a thread waits for the answer
         self._last_words = b""
         self._response: aiohttp.ClientResponse | None = None
         _current.set(self)
@@ -81,6 +84,8 @@ class Line:
         """Give the connection back if its answer was read to the end, close it at once otherwise."""
         if self._response is not None:
             self._response.close()
+        if self.asking is not None:
+            self.asking.cancel()
 
     async def answer(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Note the head of an answer and return its body, to be read by litellm."""
@@ -132,13 +137,16 @@ class Transport:
 
         line = _current.get()
         await request.aread()
+        body = await self.ask(request, line)
+        return httpx.Response(line.status, headers=line.headers, content=body, request=request)
+
+    async def ask(self, request: httpx.Request, line: Line) -> AsyncIterator[bytes]:
+        """Return the body of the answer, whose head is noted in `line`; the request has been read."""
         try:
-            response = await self._ask(request, line)
-            body = await line.answer(response)
+            return await line.answer(await self._ask(request, line))
         except (aiohttp.ClientError, OSError) as error:
             line.failure = error
             raise
-        return httpx.Response(response.status, headers=response.headers, content=body, request=request)
 
     async def aclose(self) -> None:
         """Do nothing: litellm closes the client it makes for a retry, which is over the same connections."""
@@ -169,6 +177,33 @@ class Transport:
         if self._spare is None:
             self._spare = _open(aiohttp.TCPConnector(limit=0, force_close=True))
         return await self._spare.request(request.method, url, **arguments)
+
+
+class ThreadTransport:
+    """httpx's transport for the few functions of litellm that block a thread: their answers come over the same lines."""
+
+    def __init__(self, transport: Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask from a thread and wait there; leaving the call ends the waiting."""
+        import httpx
+
+        line = _current.get()
+        request.read()
+        body = asyncio.run_coroutine_threadsafe(self._ask(request, line), self._loop).result()
+        return httpx.Response(line.status, headers=line.headers, content=body, request=request)
+
+    def close(self) -> None:
+        """Do nothing: the connections are the other transport's."""
+
+    async def _ask(self, request: httpx.Request, line: Line) -> bytes:
+        line.asking = asyncio.ensure_future(self._read(request, line))
+        return await line.asking
+
+    async def _read(self, request: httpx.Request, line: Line) -> bytes:
+        return b"".join([piece async for piece in await self._transport.ask(request, line)])
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:

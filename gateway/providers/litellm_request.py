@@ -61,7 +61,6 @@ _FIELDS: Mapping[str, frozenset[str]] = {
             "output_format",
             "prompt",
             "quality",
-            "response_format",
             "size",
             "style",
         ]
@@ -90,8 +89,8 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
         "model": f"{settings.prefix}/{exchange.model}",
         "num_retries": 0,
         "max_retries": 0,
+        "no-log": True,
         "timeout": seconds,
-        "_skip_mcp_handler": True,  # else every tool is looked at by a proxy server that is not installed
     }
     if key := settings.api_key.get_secret_value():
         made["api_key"] = key
@@ -99,6 +98,8 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
         made["api_base"] = settings.base_url
     if settings.headers:
         made["extra_headers"] = {name: value.get_secret_value() for name, value in settings.headers.items()}
+    if "tools" in made:
+        made["_skip_mcp_handler"] = True  # else tools are looked at by a proxy server that is not installed
     if exchange.stream:
         made |= {"stream": True, "stream_options": {"include_usage": True}}
     return made

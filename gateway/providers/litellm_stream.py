@@ -15,7 +15,7 @@ from gateway.providers.base import Patience
 from gateway.providers.litellm_chunks import Chunks
 from gateway.providers.litellm_errors import explain_break, interrupted
 from gateway.providers.litellm_line import Line
-from gateway.providers.sweeper import Sweeper
+from gateway.providers.sweeper import Sweeper, TimeLimit
 
 END: Final = object()
 
@@ -130,13 +130,26 @@ class LiteLLMStream:
         """Return the next events, b"" if a piece says nothing; at the end, sets `is_complete` or raises."""
         self._waiting_since = time.monotonic()
         try:
-            piece = await self._source.next()
+            piece = await self._next()
             self._waiting_since = None
             return self._end() if piece is END else self._chunks.feed(piece)
         except Exception as error:  # noqa: BLE001  # litellm raises whatever its parsers do
+            if type(error) is TimeoutError and not self._line.status:  # the limit's own, see _next
+                self._overdue = self._overdue or self._silence
             if self._overdue:
                 raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None
             raise explain_break(error, self._line, self._secrets) from None
+
+    async def _next(self) -> Any:
+        if self._line.status:
+            return await self._source.next()  # ended by the sweep, which closes the line
+        rest = self._started + self._patience.total_seconds - time.monotonic()
+        with TimeLimit(self._sweeper, min(rest, self._patience.between_events_seconds)):
+            return await self._source.next()
+
+    @property
+    def _silence(self) -> str:
+        return f"The upstream sent nothing for {self._patience.between_events_seconds:g} seconds."
 
     def _end(self) -> bytes:
         if not self._chunks.begun:
@@ -151,6 +164,6 @@ class LiteLLMStream:
         if now >= self._started + self._patience.total_seconds:
             self._overdue = f"The stream took longer than {self._patience.total_seconds:g} seconds."
         elif self._waiting_since is not None and now - self._waiting_since >= self._patience.between_events_seconds:
-            self._overdue = f"The upstream sent nothing for {self._patience.between_events_seconds:g} seconds."
+            self._overdue = self._silence
         if self._overdue:
             self._line.close()

@@ -8,13 +8,14 @@ has seen content and nothing is tried again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from gateway.call import Attempt, Call
 from gateway.errors import GatewayError, NoDeployment, UpstreamError, UpstreamRejected
 from gateway.providers import Exchange, Reply
 from gateway.routing.health import Health
 from gateway.routing.order import priority
-from gateway.routing.shaping import Refusals, Shaped, shape
+from gateway.routing.shaping import Refusals, shape
 from gateway.routing.table import Deployment, Route
 
 
@@ -44,19 +45,19 @@ class Failover:
 
     async def _ask(self, call: Call, deployment: Deployment) -> Reply:
         """Ask one deployment, and once again when it refused a field that it can do without."""
-        shaped = shape(call, deployment, self._refusals)
+        body = shape(call, deployment, self._refusals)
         try:
-            return await self._attempt(call, deployment, shaped)
+            return await self._attempt(call, deployment, body)
         except UpstreamRejected as error:
-            if not self._refusals.learn(deployment, shaped, error):
+            if not self._refusals.learn(call, deployment, body, error):
                 raise
         return await self._attempt(call, deployment, shape(call, deployment, self._refusals))
 
-    async def _attempt(self, call: Call, deployment: Deployment, shaped: Shaped) -> Reply:
+    async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Reply:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
         try:
-            reply = await deployment.provider.send(_exchange(call, deployment, shaped))
+            reply = await deployment.provider.send(_exchange(call, deployment, body))
         except GatewayError as error:
             attempt.outcome, attempt.detail = error.outcome, error.message
             if isinstance(error, UpstreamError):
@@ -69,7 +70,6 @@ class Failover:
         finally:
             attempt.ended = self._clock()
         self._health.note_success(deployment.name)
-        call.record.dropped = shaped.dropped
         return reply
 
     def _all_resting(self, route: Route) -> NoDeployment:
@@ -79,11 +79,11 @@ class Failover:
         )
 
 
-def _exchange(call: Call, deployment: Deployment, shaped: Shaped) -> Exchange:
+def _exchange(call: Call, deployment: Deployment, body: dict[str, Any]) -> Exchange:
     options = call.body.get("stream_options")
     return Exchange(
         endpoint=call.endpoint,
-        body=shaped.body,
+        body=body,
         model=deployment.model,
         patience=deployment.timeouts,
         stream=call.stream,

@@ -5,8 +5,8 @@ The caller's value wins, then the style's, then the deployment's, then the prese
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.call import Call
@@ -17,114 +17,102 @@ from gateway.routing.table import Deployment
 TOKEN_FIELDS = ("max_completion_tokens", "max_tokens")
 _STYLED = ("chat/completions", "completions")
 _REFUSALS = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
+_NEEDED = frozenset({"input", "messages", "model", "prompt", "stream", "stream_options"})
 _MOST_REMEMBERED = 32  # fields of one deployment; no model refuses more
 
 
 @dataclass(slots=True)
-class Shaped:
-    """The fields to send; `added` are those that the caller did not send, `dropped` the caller's that were left out."""
+class Learnt:
+    """What a deployment turned out to refuse, and what it calls the longest answer."""
 
-    body: dict[str, Any]
-    added: Collection[str] = ()
-    dropped: tuple[str, ...] = ()
+    refuses: set[str] = field(default_factory=set)
+    token_field: str | None = None
 
 
 class Refusals:
-    """Remembers which fields a deployment turned out to refuse, and what it calls the longest answer."""
+    """Remembers what deployments refused."""
 
     def __init__(self) -> None:
-        self._refused: dict[str, set[str]] = {}
-        self._token_fields: dict[str, str] = {}
+        self._learnt: dict[str, Learnt] = {}
 
-    def fields(self, deployment: str) -> Collection[str]:
-        return self._refused.get(deployment, ())
+    def of(self, deployment: str) -> Learnt | None:
+        return self._learnt.get(deployment)
 
-    def token_field(self, deployment: str) -> str | None:
-        return self._token_fields.get(deployment)
-
-    def learn(self, deployment: Deployment, shaped: Shaped, error: UpstreamRejected) -> bool:
-        """Take note of what `error` says of a field; return whether asking again without it may go better.
+    def learn(self, call: Call, deployment: Deployment, sent: Mapping[str, Any], error: UpstreamRejected) -> bool:
+        """Take note of what `error` says of a field that was `sent`; return whether asking again may go better.
 
         Only fields that the gateway added are given up, unless the deployment drops what its model cannot take.
         """
-        field = error.param
-        if error.code not in _REFUSALS or not field or field not in shaped.body or not _is_plain(field):
+        name = error.param
+        if error.code not in _REFUSALS or not name or name not in sent or not _is_plain(name):
             return False
-        if field in TOKEN_FIELDS:
-            other = TOKEN_FIELDS[1 - TOKEN_FIELDS.index(field)]
-            return error.code != "unsupported_value" and self._token_fields.setdefault(deployment.name, other) == other
-        known = self._refused.setdefault(deployment.name, set())
-        if field not in shaped.added and not (deployment.drop_params and field not in _NEEDED):
+        learnt = self._learnt.setdefault(deployment.name, Learnt())
+        if name in TOKEN_FIELDS:
+            if error.code == "unsupported_value" or learnt.token_field is not None:
+                return False
+            learnt.token_field = TOKEN_FIELDS[1 - TOKEN_FIELDS.index(name)]
+            return True
+        is_ours = call.body.get(name) is None
+        if not is_ours and not (deployment.drop_params and name not in _NEEDED):
             return False
-        if len(known) < _MOST_REMEMBERED:
-            known.add(field)
-        return field in known
+        if len(learnt.refuses) < _MOST_REMEMBERED:
+            learnt.refuses.add(name)
+        return name in learnt.refuses
 
 
-_NEEDED = frozenset({"input", "messages", "model", "prompt", "stream", "stream_options"})
-
-
-def _is_plain(field: str) -> bool:
+def _is_plain(name: str) -> bool:
     """Tell whether a name that the caller may have chosen can be written in a header."""
-    return field.isascii() and field.isidentifier()
+    return name.isascii() and name.isidentifier()
 
 
-def shape(call: Call, deployment: Deployment, refusals: Refusals) -> Shaped:
-    """Return what `deployment` is to be sent for `call`; the call itself stays as it is."""
-    learned = refusals.fields(deployment.name)
+def shape(call: Call, deployment: Deployment, refusals: Refusals) -> dict[str, Any]:
+    """Return the fields that `deployment` is to be sent for `call`, and record which of the caller's are left out."""
+    learnt = refusals.of(deployment.name)
     settings = deployment.settings[call.endpoint]
-    if call.style and call.endpoint in _STYLED:
-        refused = {*deployment.refuses, *learned}
-        style = STYLES[call.style]
-        settings = {**settings, **{name: value for name, value in style.items() if name not in refused}}
-    if learned:
-        settings = {name: value for name, value in settings.items() if name not in learned}
-    shaped = Shaped({**settings, **call.body})
-    if settings:
-        _fill_in(shaped, settings, call.body)
+    if call.style or learnt is not None:
+        settings = _styled(call, deployment, settings, learnt)
+    body = {**settings, **call.body}
+    if settings and None in call.body.values():
+        # Settings also stand for what came as null: clients write out fields that nobody set.
+        body.update({name: value for name, value in settings.items() if body[name] is None})
     if deployment.drop_params:
-        _drop(shaped, {*deployment.refuses, *learned})
-    if call.endpoint in _STYLED and ("max_tokens" in shaped.body or "max_completion_tokens" in shaped.body):
-        _name_tokens(shaped, call, deployment, refusals.token_field(deployment.name) or deployment.token_field)
-    return shaped
+        _drop(call, body, {*deployment.refuses, *(learnt.refuses if learnt is not None else ())})
+    if "max_tokens" in body or "max_completion_tokens" in body:
+        _name_tokens(body, call, deployment, learnt)
+    return body
 
 
-def _fill_in(shaped: Shaped, settings: Any, body: dict[str, Any]) -> None:
-    """Let settings also stand for what the caller sent as null: clients write out fields that nobody set."""
-    sent = [name for name in TOKEN_FIELDS if body.get(name) is not None]
-    added = []
-    for name in settings:
-        if body.get(name) is None:
-            if sent and name in TOKEN_FIELDS:
-                shaped.body.pop(name)  # the caller said the same in the other words
-                continue
-            shaped.body[name] = settings[name]
-            added.append(name)
-    shaped.added = added
+def _styled(
+    call: Call, deployment: Deployment, settings: Mapping[str, Any], learnt: Learnt | None
+) -> Mapping[str, Any]:
+    """Return the settings with the call's style laid over them, less what the model refuses."""
+    style = STYLES[call.style] if call.style and call.endpoint in _STYLED else {}
+    refused = {*deployment.refuses, *(learnt.refuses if learnt is not None else ())}
+    return {name: value for name, value in {**settings, **style}.items() if name not in refused}
 
 
-def _drop(shaped: Shaped, refused: Collection[str]) -> None:
-    dropped = [name for name in shaped.body if name in refused and name not in _NEEDED]
+def _drop(call: Call, body: dict[str, Any], refused: Collection[str]) -> None:
+    dropped = [name for name in body if name in refused and name not in _NEEDED]
     for name in dropped:
-        del shaped.body[name]
-    shaped.dropped = tuple(name for name in dropped if name not in shaped.added)
+        del body[name]
+    call.record.dropped = tuple(name for name in dropped if call.body.get(name) is not None)
 
 
-def _name_tokens(shaped: Shaped, call: Call, deployment: Deployment, field: str | None) -> None:
-    """Say the longest answer in the upstream's word, and no longer than its model can make it."""
-    body = shaped.body
-    given = [name for name in TOKEN_FIELDS if body.get(name) is not None]
-    if not given:
+def _name_tokens(body: dict[str, Any], call: Call, deployment: Deployment, learnt: Learnt | None) -> None:
+    """Say the longest answer once, in the upstream's word, and no longer than its model can make it."""
+    asked = call.body
+    word = "max_completion_tokens" if asked.get("max_completion_tokens") is not None else "max_tokens"
+    if asked.get(word) is None and body.get(word) is None:
+        word = TOKEN_FIELDS[1 - TOKEN_FIELDS.index(word)]
+    value = body.get(word)
+    if value is None or call.endpoint not in _STYLED:
         return
-    name = given[0]
-    value = body[name]
-    if deployment.max_output_tokens is not None:
-        value = min(value, deployment.max_output_tokens)
+    limit = deployment.max_output_tokens
+    if limit is not None and value > limit:
+        value = limit
+    name = deployment.token_field if learnt is None or learnt.token_field is None else learnt.token_field
     if call.endpoint == "completions":
-        field = "max_tokens"
-    if field is None or (field == name and len(given) == 1):
-        body[name] = value
-        return
-    for old in TOKEN_FIELDS:
-        body.pop(old, None)
-    body[field] = value
+        name = "max_tokens"
+    for other in TOKEN_FIELDS:
+        body.pop(other, None)
+    body[name or word] = value

@@ -50,23 +50,22 @@ class SseScanner:
     be read is not a JSON object). `usage` is what the upstream counted, once it said so.
     """
 
+    # How every scanner begins; most streams change only a few of them.
+    is_over = done = started = broken = False
+    error: Any = None
+    usage: Usage | None = None
+    _usage_event = b""
+    _held_bytes = 0
+    _skip_newline = False
+    _is_first = True
+    _has_running_usage = False
+    _has_running_role: bool | None = None  # not known before the second event
+
     def __init__(self, *, keep_usage: bool, choices: int = 1) -> None:
-        self.is_over = False
-        self.done = False
-        self.started = False
-        self.broken = False
-        self.error: Any = None
-        self.usage: Usage | None = None
         self.keep_usage = keep_usage
         self.choices = choices
-        self._usage_event = b""
         self._given_roles: set[int] = set()
         self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._skip_newline = False
-        self._is_first = True
-        self._has_running_usage = False
-        self._has_running_role: bool | None = None  # not known before the second event
         self._recent: deque[bytes] = deque(maxlen=_RECENT_BLOCKS)
 
     def finish(self) -> None:

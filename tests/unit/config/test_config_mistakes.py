@@ -198,6 +198,12 @@ CASES = {
         "providers: {a: {kind: litellm}}\n",
         "gateway.yaml:1: providers.a.prefix: is missing; expected a string",
     ),
+    "embedding models of two wires on one alias": (
+        "providers: {openai: {api_key: x}, google: {api_key: x}}\n"
+        "models:\n  vectors: {deployments: [openai/embedding, google/embedding]}\n",
+        "gateway.yaml:3: models.vectors.deployments: vectors of different embedding models cannot be mixed; expected one "
+        "model, got 'openai/embedding', 'google/embedding'",
+    ),
     "an option that is no text": (
         "providers:\n  anthropic:\n    api_key: x\n    options: {a: [1]}\n",
         "gateway.yaml:4: providers.anthropic.options.a: expected a string, got a list",

@@ -81,3 +81,11 @@ def test_workers_have_both_graces_to_end(tmp_path: Path) -> None:
     layout = layout_of(text, tmp_path)
 
     assert (layout.workers, layout.patience_seconds) == (3, 7.0)
+
+
+def test_models_that_retire_are_warned_of_when_the_gateway_starts(tmp_path: Path) -> None:
+    text = "providers: {openai: {api_key: x}}\nmodels: {old: {deployments: [openai/gpt-4]}}\n"
+
+    warnings = layout_of(text, tmp_path).warnings
+
+    assert warnings == ("model old: openai/gpt-4 was switched off on 2026-10-23 by its provider; choose another",)

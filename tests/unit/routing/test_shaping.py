@@ -9,7 +9,7 @@ import pytest
 from gateway.call import Endpoint
 from gateway.errors import UpstreamRejected
 from gateway.routing import Deployment, Refusals, TimeoutSettings
-from gateway.routing.shaping import Shaped, shape
+from gateway.routing.shaping import shape
 from tests.support.deployments import ScriptedProvider
 from tests.support.exchanges import MESSAGES, make_call
 
@@ -25,8 +25,14 @@ def sent(body: dict[str, Any], deployment: Deployment, style: str = "", refusals
     return shape(call, deployment, refusals or Refusals())
 
 
-def fields(shaped: Shaped) -> dict[str, Any]:
-    return {name: value for name, value in shaped.body.items() if name not in ("model", "messages")}
+def dropped(body: dict[str, Any], deployment: Deployment, refusals: Refusals | None = None) -> tuple[str, ...]:
+    call = make_call(body=body)
+    shape(call, deployment, refusals or Refusals())
+    return call.record.dropped
+
+
+def fields(shaped: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in shaped.items() if name not in ("model", "messages")}
 
 
 def rejected(param: str | None, code: str | None = "unsupported_parameter") -> UpstreamRejected:
@@ -39,7 +45,6 @@ def test_the_caller_wins_then_the_style_then_the_deployment() -> None:
     shaped = sent({"temperature": 1.5}, deployment, style="creative")
 
     assert fields(shaped) == {"temperature": 1.5, "frequency_penalty": 0.7, "presence_penalty": 0.7, "seed": 7}
-    assert set(shaped.added) == {"frequency_penalty", "presence_penalty", "seed"}
 
 
 def test_a_null_is_left_out_as_far_as_settings_go() -> None:
@@ -66,14 +71,14 @@ def test_styles_are_for_text_only() -> None:
     call = make_call(endpoint="embeddings", body={"input": "a"})
     call.style = "precise"
 
-    assert "temperature" not in shape(call, make_deployment(), Refusals()).body
+    assert "temperature" not in shape(call, make_deployment(), Refusals())
 
 
 def test_the_callers_own_field_is_kept_although_the_model_refuses_it() -> None:
     shaped = sent({"temperature": 1}, make_deployment(refuses=frozenset({"temperature"})))
 
     assert fields(shaped) == {"temperature": 1}
-    assert shaped.dropped == ()
+    assert dropped({"temperature": 1}, make_deployment(refuses=frozenset({"temperature"}))) == ()
 
 
 def test_a_deployment_that_drops_params_leaves_out_what_the_model_refuses_and_says_so() -> None:
@@ -82,7 +87,7 @@ def test_a_deployment_that_drops_params_leaves_out_what_the_model_refuses_and_sa
     shaped = sent({"temperature": 1, "seed": 2}, deployment)
 
     assert fields(shaped) == {"seed": 2}
-    assert shaped.dropped == ("temperature",)
+    assert dropped({"temperature": 1, "seed": 2}, deployment) == ("temperature",)
 
 
 @pytest.mark.parametrize(
@@ -119,15 +124,15 @@ def test_legacy_completions_know_one_word_for_the_longest_answer() -> None:
 
     shaped = shape(call, make_deployment(token_field="max_completion_tokens", max_output_tokens=5), Refusals())
 
-    assert shaped.body["max_tokens"] == 5
-    assert "max_completion_tokens" not in shaped.body
+    assert shaped["max_tokens"] == 5
+    assert "max_completion_tokens" not in shaped
 
 
 @pytest.mark.parametrize("code", ["unsupported_parameter", "unsupported_value", "unknown_parameter"])
 def test_a_refused_setting_is_not_sent_again(code: str) -> None:
     refusals, deployment = Refusals(), make_deployment({"temperature": 0.6, "seed": 1})
 
-    again = refusals.learn(deployment, sent({}, deployment), rejected("temperature", code))
+    again = refusals.learn(make_call(), deployment, sent({}, deployment), rejected("temperature", code))
 
     assert again
     assert fields(sent({}, deployment, refusals=refusals)) == {"seed": 1}
@@ -153,32 +158,34 @@ def test_a_refused_setting_is_not_sent_again(code: str) -> None:
 def test_what_the_caller_sent_and_other_mistakes_are_its_own_to_mend(param: str | None, code: str | None) -> None:
     refusals, deployment = Refusals(), make_deployment({"temperature": 0.6})
 
-    assert not refusals.learn(deployment, sent({"seed": 1}, deployment), rejected(param, code))
+    assert not refusals.learn(
+        make_call(body={"seed": 1}), deployment, sent({"seed": 1}, deployment), rejected(param, code)
+    )
 
 
 def test_a_deployment_that_drops_params_learns_from_the_callers_fields_too() -> None:
     refusals, deployment = Refusals(), make_deployment(drop_params=True)
 
-    again = refusals.learn(deployment, sent({"seed": 1}, deployment), rejected("seed"))
+    again = refusals.learn(make_call(body={"seed": 1}), deployment, sent({"seed": 1}, deployment), rejected("seed"))
 
     assert again
-    assert sent({"seed": 1}, deployment, refusals=refusals).dropped == ("seed",)
+    assert dropped({"seed": 1}, deployment, refusals) == ("seed",)
 
 
 @pytest.mark.parametrize("name", ["a\r\nb", "ä", "x y", "a,b"])
 def test_a_name_that_no_header_could_carry_is_never_learnt(name: str) -> None:
     refusals, deployment = Refusals(), make_deployment(drop_params=True)
 
-    assert not refusals.learn(deployment, sent({name: 1}, deployment), rejected(name))
+    assert not refusals.learn(make_call(body={name: 1}), deployment, sent({name: 1}, deployment), rejected(name))
 
 
 def test_the_other_word_for_the_longest_answer_is_tried_once() -> None:
-    refusals, deployment = Refusals(), make_deployment()
+    refusals, deployment, call = Refusals(), make_deployment(), make_call(body={"max_tokens": 9})
     first = sent({"max_tokens": 9}, deployment)
 
-    again = refusals.learn(deployment, first, rejected("max_tokens"))
+    again = refusals.learn(call, deployment, first, rejected("max_tokens"))
     second = sent({"max_tokens": 9}, deployment, refusals=refusals)
 
     assert again
     assert fields(second) == {"max_completion_tokens": 9}
-    assert not refusals.learn(deployment, second, rejected("max_completion_tokens"))
+    assert not refusals.learn(call, deployment, second, rejected("max_completion_tokens"))
