@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from gateway.providers.stream import StreamReply
 
 
@@ -15,12 +13,3 @@ class ImageStream(StreamReply):
     def _raise_failure_before_content(self) -> None:
         if not self._first:
             self._raise_failure()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await super().__aexit__(kind, error, trace)
-        finally:
-            if not self._content.is_eof():  # a caller that has its image may leave while the end is awaited
-                self._response.close()

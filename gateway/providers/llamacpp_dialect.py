@@ -22,7 +22,7 @@ IGNORED = {"completions": ("echo", "suffix"), "chat/completions": (), "embedding
 
 def refuse_unsupported(exchange: Exchange, *, is_embedding: bool) -> None:
     """Raise InvalidRequest for what this model cannot do or would ignore."""
-    if is_embedding != (exchange.endpoint == "embeddings"):
+    if exchange.endpoint == "images/generations" or is_embedding != (exchange.endpoint == "embeddings"):
         able = "embeddings" if is_embedding else "chat and completions"
         raise InvalidRequest(
             f"The model '{exchange.model}' serves {able}, not /v1/{exchange.endpoint}.",

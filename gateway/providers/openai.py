@@ -80,7 +80,9 @@ class OpenAIWire:
         patience = exchange.patience
         body = self._patch(exchange)
         response: aiohttp.ClientResponse | None = None
-        limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=exchange.stream))
+        # The first event of a stream of images may be the whole image, which takes as long as a plain one.
+        tells_early = exchange.stream and exchange.endpoint != "images/generations"
+        limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=tells_early))
         try:
             with limit:
                 response = await self._pool.post(self._urls[exchange.endpoint], body, patience.connect_seconds)

@@ -92,12 +92,14 @@ class StreamReply:
 
     async def __aexit__(self, *_: object) -> None:
         self._sweeper.discard(self)
-        if self._scanner.done and not self._content.is_eof():
-            await self._linger()
-        if self._content.is_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        try:
+            if self._scanner.done and not self._content.is_eof():
+                await self._linger()
+        finally:  # also when the caller, who has its answer, leaves while the end is awaited
+            if self._content.is_eof():
+                self._response.release()
+            else:
+                self._response.close()
 
     def __aiter__(self) -> Self:
         return self

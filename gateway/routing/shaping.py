@@ -19,6 +19,7 @@ _STYLED = ("chat/completions", "completions")
 _REFUSALS = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 _NEEDED = frozenset({"input", "messages", "model", "prompt", "stream", "stream_options"})
 _MOST_REMEMBERED = 32  # fields of one deployment; no model refuses more
+_MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deployments
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class Refusals:
         """
         name = error.param
         if error.code not in _REFUSALS or not name or name not in sent or not _is_plain(name):
+            return False
+        if deployment.name not in self._learnt and len(self._learnt) >= _MOST_DEPLOYMENTS:
             return False
         learnt = self._learnt.setdefault(deployment.name, Learnt())
         if name in TOKEN_FIELDS:

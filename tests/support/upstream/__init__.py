@@ -27,6 +27,7 @@ from .embeddings import (
     shorten_last,
 )
 from .forms import FORMS, SseForm
+from .images import Images, encode_named_event, make_image_usage, make_picture
 from .plain import Body, CommentsOnly, Events, Hang, Html, Huge, Malformed, Models, Raw, Redirect, Reset, Stale, Status
 from .ports import black_hole, closed_port
 from .seen import MalformedRequest, SeenRequest
@@ -77,6 +78,7 @@ __all__ = [
     "Held",
     "Html",
     "Huge",
+    "Images",
     "Inserted",
     "Malformed",
     "MalformedRequest",
@@ -105,8 +107,11 @@ __all__ = [
     "drop_last",
     "encode",
     "encode_event",
+    "encode_named_event",
     "encode_vector",
     "make_error",
+    "make_image_usage",
+    "make_picture",
     "make_usage",
     "make_vector",
     "put_infinity",

@@ -20,6 +20,7 @@ from gateway.providers.llamacpp_dialect import (
 from gateway.routing import TimeoutSettings
 from gateway.wire import DONE_EVENT, encode_event
 from tests.support.contract import assert_stream_obeys_contract, parse_sse, read_chunks
+from tests.support.exchanges import make_exchange
 
 
 def exchange(endpoint: Any = "chat/completions", *, wants_usage: bool = False, **body: Any) -> Exchange:
@@ -197,3 +198,10 @@ def test_foreign_token_ids_are_explained() -> None:
     with pytest.raises(InvalidRequest, match="check_embedding_ctx_length"):
         explain_tokens(exchange("embeddings"), UpstreamRejected("Prompt contains invalid tokens"))
     explain_tokens(exchange("embeddings"), UpstreamRejected("something else"))
+
+
+def test_images_are_refused_by_models_of_text() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        refuse_unsupported(make_exchange(endpoint="images/generations", body={"prompt": "a"}), is_embedding=False)
+
+    assert caught.value.code == "unsupported_model"
