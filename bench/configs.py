@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 from bench.canned import API_KEY, TRICKLE
+from bench.canned_wires import ANTHROPIC_MODEL, GEMINI_MODEL, GEMINI_ROOT
 
 GATEWAY_COMMAND = "{bin}/gateway serve --config {config} --port {port}"
 RAW_COMMAND = "{python} -m bench.raw --upstream {upstream} --port {port}"
 UPSTREAM_COMMAND = "{python} -m bench.upstream --port {port}"
+WIRES_COMMAND = "{python} -m bench.canned_wires --port {port}"
+BARE_COMMAND = "{python} -m bench.lanes --upstream {upstream} --port {port}"
 NGINX_COMMAND = "nginx -p {directory} -c {nginx} -e {directory}/nginx-error.log"
 
 # Limits so wide that none is ever reached: they are on, so that their cost is in the figures.
@@ -36,6 +39,25 @@ def gateway_config(upstream: str, data_dir: Path, workers: int = 1) -> str:
         f"auth:\n  keys:\n    - {_KEY}\n"
         f'providers:\n  bench: {{kind: openai, base_url: "{upstream}", api_key: x, {_SETTINGS}}}\n'
         f"models:\n{models}"
+    )
+
+
+def lanes_config(upstream: str, data_dir: Path) -> str:
+    """Return the same with two providers that are reached through litellm, each an alias of its own name.
+
+    `upstream` is a URL without a path.
+    """
+    lanes = {"anthropic": ("", ANTHROPIC_MODEL), "gemini": (GEMINI_ROOT, GEMINI_MODEL)}
+    providers = "".join(
+        f'  {name}: {{kind: litellm, prefix: {name}, base_url: "{upstream}{root}", api_key: x}}\n'
+        for name, (root, _) in lanes.items()
+    )
+    models = "".join(
+        f"  {name}: {{deployments: [{{provider: {name}, model: {model}}}]}}\n" for name, (_, model) in lanes.items()
+    )
+    return (
+        f'server: {{host: 127.0.0.1, workers: 1, data_dir: "{data_dir}"}}\n'
+        f"auth:\n  keys:\n    - {_KEY}\nproviders:\n{providers}models:\n{models}"
     )
 
 

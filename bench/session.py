@@ -7,22 +7,27 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import measures, profiling, report
+from bench import configs, measures, profiling, report
 from bench.accounting import MEGABYTE
 from bench.canned import CHAT, REQUESTS, Request
+from bench.canned_wires import lanes
 from bench.load import Crew
 from bench.loop import run
 from bench.measures import Comparison
 from bench.ratios import ratios, spread
 from bench.report import Row
 from bench.stage import CORES_FOR_TWO_WORKERS, Cores, Stage
-from bench.systems import System
+from bench.systems import Program, System, free_port
 from bench.wrk import Wrk
 
 TURNS_OF_WRK = 8  # a second long each
+# Of the litellm lane: a bare handler takes so much longer for a request that fewer of them are as sure.
+LANES_FULL = measures.Effort({"chat": 30, "stream": 16}, {"chat": 100, "stream": 30}, 0)
+LANES_QUICK = measures.Effort({"chat": 10, "stream": 6}, {"chat": 100, "stream": 30}, 0)
 NGINX_ROWS = ("chat", "stream", "embedding")
 
 
@@ -40,13 +45,17 @@ class Session:
     """Measures what was asked for on a stage; `say` is told what is going on."""
 
     def __init__(self, stage: Stage, options: argparse.Namespace, say: Callable[[str], None]) -> None:
-        effort = measures.QUICK if options.quick else measures.FULL
+        efforts = (measures.QUICK, LANES_QUICK) if options.quick else (measures.FULL, LANES_FULL)
         self._stage = stage
         self._say = say
         self._only: list[str] = options.only
         self._soak: int = options.soak
         turns = options.turns or (TURNS_OF_WRK if options.load == "wrk" else 0)
-        self._effort = dataclasses.replace(effort, turns=dict.fromkeys(effort.turns, turns)) if turns else effort
+        self._effort, self._lanes_effort = (
+            dataclasses.replace(effort, turns=dict.fromkeys(effort.turns, turns)) if turns else effort
+            for effort in efforts
+        )
+        self._gateway_command: str = options.gateway_command
         self._by: measures.Open = Wrk if options.load == "wrk" else Crew
         self.found = Found()
 
@@ -56,6 +65,8 @@ class Session:
         with self._stage.set() as cores:
             if requests or self._soak:
                 self._one_worker(requests, cores)
+            if self._wants("lanes"):
+                self._lanes(cores)
             if self._wants("workers"):
                 self._two_workers(cores)
         if self._wants("workers"):
@@ -132,6 +143,34 @@ class Session:
         steps = " ".join(f"{value:.1f}" for value in megabytes)
         self.found.remarks.append(f"soak: {steps} MB; slope {slope:+.2f} kB per 1,000 requests over the second half")
 
+    def _lanes(self, cores: Cores) -> None:
+        """Measure what an upstream of another wire costs, beside raw and beside litellm without the gateway."""
+        if find_spec("litellm") is None:
+            self.found.remarks.append("the litellm lane was not measured: litellm is not installed")
+            return
+        with ExitStack() as stack:
+            port = free_port()
+            wires = Program("wires", configs.command(configs.WIRES_COMMAND, port=port), port, "/v1/models")
+            stack.enter_context(self._stage.running(wires, cores.rest))
+            programs = (self._stage.raw(), *self._lane_programs(f"http://127.0.0.1:{port}"))
+            systems = [stack.enter_context(self._stage.running(program, cores.measured)) for program in programs]
+            for title, request in lanes().items():
+                self._say(f"{title}: {self._lanes_effort.turns[request.name]} turns")
+                found = judged_by_raw(run(measures.compare(systems, request, self._lanes_effort, self._by)))
+                self._add(title, found)
+                self.found.rows.append(report.cpu_row(title, found, bound=report.LANE_BOUND, base="bare"))
+
+    def _lane_programs(self, upstream: str) -> tuple[Program, Program]:
+        """Return the bare handler and the gateway, both with litellm in front of `upstream`."""
+        bare, own = free_port(), free_port()
+        file = self._stage.directory / f"lanes-{own}.yaml"
+        file.write_text(configs.lanes_config(upstream, self._stage.directory / f"state-{own}"))
+        gateway = configs.command(self._gateway_command, config=file, port=own, upstream=upstream)
+        return (
+            Program("bare", configs.command(configs.BARE_COMMAND, upstream=upstream, port=bare), bare),
+            Program("gateway", gateway, own),
+        )
+
     def _two_workers(self, cores: Cores) -> None:
         """Measure what two workers cost per request on one core: their metrics are shared through files."""
         with ExitStack() as stack:
@@ -185,3 +224,16 @@ class Session:
                 note=f"fastest {min(gateway.seconds):.2f}; cpu {spread(gateway.cpu_seconds).median:.2f}",
             )
         )
+
+
+def judged_by_raw(found: Comparison) -> Comparison:
+    """Return the comparison with only raw telling which turns were calm.
+
+    litellm hands work to threads of its own, for which the main thread waits on its one core: that tells nothing of
+    other programs.
+    """
+    series = {
+        name: one if name == "raw" else dataclasses.replace(one, waiting=[0.0] * len(one.waiting))
+        for name, one in found.series.items()
+    }
+    return Comparison(series, found.wanted)

@@ -89,6 +89,7 @@ class Call:
     """A checked request: `body` is the caller's JSON object with its unknown fields untouched.
 
     `style`, `speed` and `complexity` are what the caller said beside it, "" where it said nothing.
+    `without` are fields of the body that turned out to be refused.
     """
 
     endpoint: Endpoint
@@ -100,3 +101,4 @@ class Call:
     style: str = ""
     speed: str = ""
     complexity: str = ""
+    without: frozenset[str] = frozenset()

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gateway.providers import presets
 
-WIDTH_OF_FILES = 160  # characters; a terminal tells its own
+WIDTH_OF_FILES = 1000  # characters: nothing is cut where no terminal tells its own
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

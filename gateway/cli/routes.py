@@ -11,16 +11,17 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gateway.config import Config, Resolved, known_facts, load, resolve
 from gateway.errors import ConfigError
-from gateway.providers import HostedSettings
+from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings
 from gateway.routing import DeploymentPlan
 
 BAD_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 DEFAULT_FILE = Path("gateway.yaml")
 
-WIDTH_OF_FILES = 160  # characters; a terminal tells its own
+WIDTH_OF_FILES = 1000  # characters: nothing is cut where no terminal tells its own
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -63,13 +64,20 @@ def _deployment(resolved: Resolved, plan: DeploymentPlan) -> dict[str, Any]:
     facts = known_facts(resolved, plan)
     return {
         "deployment": f"{plan.provider}/{plan.model}",
-        "context_window": plan.context_window,
-        "max_output_tokens": plan.max_output_tokens,
+        "context_window": plan.context_window or (facts.context_window if facts else None),
+        "max_output_tokens": plan.max_output_tokens or (facts.max_output_tokens if facts else None),
         "input_usd_per_million": facts.input_usd if facts else None,
         "output_usd_per_million": facts.output_usd if facts else None,
         "retires": facts.retires.isoformat() if facts and facts.retires else None,
-        "has_key": bool(entry.api_key.get_secret_value()) if isinstance(entry, HostedSettings) else None,
+        "has_key": _has_key(entry),
     }
+
+
+def _has_key(entry: HostedSettings | LlamaCppSettings) -> bool | None:
+    """Tell whether there are credentials, None where none can be needed."""
+    if not isinstance(entry, HostedSettings):
+        return None
+    return bool(entry.api_key.get_secret_value() or (isinstance(entry, LiteLLMSettings) and entry.options))
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -82,7 +90,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             if deployment is None:
                 table.add_row(alias, (row["missing"] and "-") or row["strategy"])
                 continue
-            table.add_row(alias, *(_cell(value) for value in deployment.values()))
+            table.add_row(Text(alias), *(Text(_cell(value)) for value in deployment.values()))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
     console.print(table)
     for row in rows:

@@ -14,7 +14,7 @@ from gateway.config.tree import Place, Tree, mapping, nearest
 
 def check_deployments(tree: Tree, alias: str, deployments: list[Any], outline: Outline) -> None:
     """Note what is wrong with the deployments of one alias, each and together."""
-    spaces: dict[str, str] = {}  # what is written, and the model by its last name: makers' names come before it
+    spaces: list[tuple[str, str]] = []  # what is written, and the model by its last name: makers' names come before it
     embeds = alias == "embedding"
     for index, deployment in enumerate(deployments):
         place: Place = ("models", alias, "deployments", index)
@@ -30,12 +30,12 @@ def check_deployments(tree: Tree, alias: str, deployments: list[Any], outline: O
         at = place if isinstance(deployment, str) else (*place, "model")
         _check_model(tree, at, provider, model, outline)
         upstream = outline.classes(provider).get(model, model)
-        spaces[tree.show(at)] = upstream.rpartition("/")[2].lower()
+        spaces.append((tree.show(at), upstream.rpartition("/")[2].lower()))
         embeds = embeds or _embeds(outline, provider, model)
-    if embeds and len(set(spaces.values())) > 1:
+    if embeds and len({model for _, model in spaces}) > 1:
         tree.blame(
             ("models", alias, "deployments"),
-            f"vectors of different embedding models cannot be mixed; expected one model, got {', '.join(spaces)}",
+            f"vectors of different embedding models cannot be mixed; expected one model, got {', '.join(written for written, _ in spaces)}",
         )
 
 

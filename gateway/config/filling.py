@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.config.document import CLASSES
-from gateway.config.tree import Place, Tree, mapping, nearest
+from gateway.config.tree import Place, Tree, mapping, nearest, sequence
 from gateway.config.variables import fill_in_place, names_in
 from gateway.providers import LlamaCppSettings, presets, why_unavailable
 
@@ -71,6 +71,15 @@ def _complete_local(entry: dict[str, Any]) -> None:
         entry["models"] = {key: LlamaCppSettings.complete(key, fields) for key, fields in local.items()}
 
 
+def _move_classes(models: dict[str, Any], chosen: Mapping[str, str]) -> None:
+    """Let each class be served by the local model that the environment chooses for it."""
+    for class_name, model in chosen.items():
+        if model in models:
+            for name, fields in models.items():
+                others = [word for word in sequence(mapping(fields).get("classes")) if word != class_name]
+                models[name] = {**mapping(fields), "classes": [*others, class_name] if name == model else others}
+
+
 def _without_litellm() -> str:
     reason = why_unavailable()
     return f"{NEEDS_LITELLM}: {reason}" if reason else ""
@@ -105,14 +114,33 @@ class Filling:
         shipped = preset.fields()
         if preset.wire == "llamacpp":
             _complete_local(entry)
+            _move_classes(mapping(entry.get("models")), self._classes_from_environment(kind))
         else:
             shipped["classes"] = dict(preset.classes) | self._classes_from_environment(kind)
+            shipped["models"] = self._models(preset, shipped)
         for field, value in shipped.items():
             if not isinstance(value, dict):
                 entry.setdefault(field, value)
             elif isinstance(entry.get(field, {}), dict):
                 entry[field] = {**value, **entry.get(field, {})}
+        if isinstance(entry.get("classes"), dict):  # an empty name takes a class away
+            entry["classes"] = {name: model for name, model in entry["classes"].items() if model not in (None, "")}
         return self._why_off(preset)
+
+    def _models(self, preset: presets.Preset, shipped: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is known of each model: the preset's limits for class models, its facts, and the file's over both."""
+        facts: dict[str, Any] = shipped.get("models", {})
+        classes = {**shipped["classes"], **mapping(self._entry.get("classes"))}
+        known = {
+            model: preset.limits() for model in classes.values() if isinstance(model, str) and model and preset.limits()
+        }
+        own = mapping(self._entry.get("models"))
+        merged: dict[str, Any] = {**known, **facts}
+        for model, told in own.items():
+            merged[model] = {**merged.get(model, {}), **told} if isinstance(told, dict) else told
+        if own:
+            self._entry["models"] = merged
+        return merged
 
     def _from_environment(self, field: str, variable: str | None) -> None:
         if variable is None or field in self._entry:
@@ -133,7 +161,9 @@ class Filling:
     def _classes_from_environment(self, kind: str) -> dict[str, str]:
         """Return the classes that variables such as SMALL_OPENAI_MODEL choose, by the entry's name or its preset's."""
         found: dict[str, str] = {}
-        for word in dict.fromkeys((kind, self._name)):
+        target = presets.ALIASES.get(kind, kind)
+        also = [alias for alias, its_target in presets.ALIASES.items() if its_target == target]
+        for word in dict.fromkeys((*also, target, kind, self._name)):
             for class_name in CLASSES:
                 variable = f"{class_name}_{word}_model".upper().replace("-", "_").replace(".", "_")
                 if value := self._environ.get(variable, "").strip():

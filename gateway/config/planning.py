@@ -9,6 +9,7 @@ from gateway.call import Endpoint
 from gateway.providers import HostedSettings, LlamaCppSettings, ModelFacts, OpenAISettings
 from gateway.routing import DeploymentPlan, DeploymentSettings, TimeoutSettings
 
+LOCAL_WINDOW = 8192  # what a local model gets that is not told, if it was trained for as much
 _UNWRITTEN = DeploymentSettings(provider="-", model="-")
 
 
@@ -30,7 +31,7 @@ def plan_deployment(
         timeouts=timeouts.with_overrides(written.timeouts),
         facts=facts,
         context_window=written.context_window or known.context_window,
-        max_output_tokens=written.max_output_tokens or known.max_output_tokens,
+        max_output_tokens=least(written.max_output_tokens, known.max_output_tokens),
         token_field=entry.token_field if isinstance(entry, OpenAISettings) else None,
         refuses=frozenset((*common, *known.refuses)),
         drop_params=written.drop_params,
@@ -40,15 +41,27 @@ def plan_deployment(
 
 
 def facts_of(entry: HostedSettings | LlamaCppSettings, model: str) -> ModelFacts | None:
-    """Return what is known of a model; the limits of a whole provider are those of its class models."""
-    if isinstance(entry, HostedSettings):
-        if model in entry.models:
-            return entry.models[model]
-        if model not in entry.classes.values():
-            return None
+    """Return what is known of a model, within the limits of its provider."""
+    facts = entry.models.get(model) if isinstance(entry, HostedSettings) else _local_facts(entry, model)
     if entry.max_input_tokens is None and entry.max_output_tokens is None:
-        return None
-    return ModelFacts(context_window=entry.max_input_tokens, max_output_tokens=entry.max_output_tokens)
+        return facts
+    facts = facts or ModelFacts()
+    return facts.model_copy(
+        update={
+            "context_window": least(entry.max_input_tokens, facts.context_window),
+            "max_output_tokens": least(entry.max_output_tokens, facts.max_output_tokens),
+        }
+    )
+
+
+def _local_facts(entry: LlamaCppSettings, model: str) -> ModelFacts | None:
+    settings = entry.models.get(model)
+    return None if settings is None else ModelFacts(context_window=settings.context_window or LOCAL_WINDOW)
+
+
+def least(*limits: int | None) -> int | None:
+    """Return the smallest of the limits that there are."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def settings_of(
@@ -58,13 +71,13 @@ def settings_of(
 
     A provider's are about text or about images; what is written for a deployment goes wherever it is asked.
     """
-    text = {**_sendable(entry.settings), **written}
-    images = _sendable(entry.image_settings) if isinstance(entry, HostedSettings) else {}
+    text = _sendable({**entry.settings, **written})
+    images = entry.image_settings if isinstance(entry, HostedSettings) else {}
     return {
         "chat/completions": text,
         "completions": text,
-        "embeddings": dict(written),
-        "images/generations": {**images, **written},
+        "embeddings": _sendable(written),
+        "images/generations": _sendable({**images, **written}),
     }
 
 

@@ -101,12 +101,17 @@ def _spelled_out(
     provider, _, model = name.partition("/")
     entry = providers.get(provider)
     upstream = upstream_model(entry, model) if entry is not None else None
-    if not upstream and name in known:
+    # A maker's name may be a provider's too: openai/gpt-oss-20b is what Groq calls it.
+    if name in known and not (upstream and entry is not None and _knows(entry, model)):
         provider, upstream = known[name]
         entry = providers[provider]
     if entry is None or not upstream:
         return None
     return RoutePlan(name, "priority", (plan_deployment(provider, entry, upstream),))
+
+
+def _knows(entry: ProviderEntry, model: str) -> bool:
+    return model in CLASSES or model in entry.models or model in classes_of(entry).values()
 
 
 def _known_models(providers: Mapping[str, ProviderEntry]) -> Mapping[str, tuple[str, str]]:

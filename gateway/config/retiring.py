@@ -33,9 +33,13 @@ def retirement(resolved: Resolved, deployment: DeploymentPlan) -> date | None:
 
 
 def known_facts(resolved: Resolved, deployment: DeploymentPlan) -> ModelFacts | None:
-    """Return what the configuration or a preset says of a deployment's model, else what litellm's price map does."""
+    """Return what the configuration and the presets say of a deployment's model, and litellm's price map of the rest."""
     entry = resolved.providers[deployment.provider]
     if not isinstance(entry, HostedSettings):
         return None
-    prefix = entry.prefix if isinstance(entry, LiteLLMSettings) else deployment.provider
-    return entry.models.get(deployment.model) or look_up(prefix, deployment.model)
+    prefix = entry.prefix if isinstance(entry, LiteLLMSettings) else entry.price_map
+    listed = look_up(prefix, deployment.model) if prefix else None
+    own = entry.models.get(deployment.model)
+    if own is None or listed is None:
+        return own or listed
+    return listed.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

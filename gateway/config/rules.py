@@ -14,7 +14,9 @@ from gateway.config.deployments import check_deployments
 from gateway.config.document import CLASSES, NAME_EXPECTED, NAME_PATTERN
 from gateway.config.outline import Outline
 from gateway.config.tree import Place, Tree, mapping, nearest, sequence
+from gateway.errors import InvalidRequest
 from gateway.providers import LlamaCppSettings
+from gateway.wire import STEERING, check_chat
 
 # What a request is about belongs to its caller; a setting that filled it in would change the form of the answer.
 CALLERS_OWN = ("encoding_format", "input", "messages", "model", "prompt", "stream", "stream_options")
@@ -35,8 +37,11 @@ def check_rules(tree: Tree) -> None:
         _check_alias(tree, alias, outline)
         check_deployments(tree, alias, sequence(mapping(route).get("deployments")), outline)
         for index, deployment in enumerate(sequence(mapping(route).get("deployments"))):
-            place = ("models", alias, "deployments", index, "settings")
-            _check_settings(tree, place, mapping(deployment).get("settings"))
+            place = ("models", alias, "deployments", index)
+            _check_settings(tree, (*place, "settings"), mapping(deployment).get("settings"))
+            for position, name in enumerate(sequence(mapping(deployment).get("allowed_extra"))):
+                if name in STEERING or name in CALLERS_OWN:
+                    tree.blame((*place, "allowed_extra", position), "can never be let through")
 
 
 def is_loopback(host: str) -> bool:
@@ -89,9 +94,24 @@ def _check_permission(tree: Tree, place: Place, alias: object, outline: Outline)
 
 
 def _check_settings(tree: Tree, place: Place, settings: object) -> None:
-    for name in CALLERS_OWN:
-        if name in mapping(settings):
+    for name in mapping(settings):
+        if name in CALLERS_OWN:
             tree.blame((*place, name), "is the caller's to send and cannot be a setting")
+        elif name in STEERING:
+            tree.blame(
+                (*place, name), "steers calls and cannot be sent; credentials and addresses belong to the provider"
+            )
+    fields = {name: value for name, value in mapping(settings).items() if name not in CALLERS_OWN}
+    try:
+        check_chat({"model": "any", "messages": [{"role": "user", "content": ""}], **fields})
+    except InvalidRequest as mistake:
+        name = re.split(r"[.\[]", mistake.param or "")[0]
+        tree.blame((*place, name) if name in fields else place, _setting_sentence(tree, (*place, name), mistake))
+
+
+def _setting_sentence(tree: Tree, place: Place, mistake: InvalidRequest) -> str:
+    named = f" (it comes from {tree.unfilled[place]}, which is text)" if place in tree.unfilled else ""
+    return f"no request may have this: {mistake.message}{named}"
 
 
 def _check_local_models(tree: Tree, place: Place, models: dict[str, Any]) -> None:

@@ -21,4 +21,4 @@ class EmbeddingDispatcher:
         """
         route = self._routes.resolve(call)
         call.record.alias = route.label
-        return await self._failover.first_success(call, route)
+        return await self._failover.first_success(call, route.in_one_space)

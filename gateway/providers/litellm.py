@@ -6,6 +6,7 @@ Which deployment is asked, and what happens when it fails, is decided in `routin
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from gateway.errors import UpstreamTimeout, UpstreamUnavailable
@@ -16,7 +17,7 @@ from gateway.providers.litellm_engine import load, mapped_fields, open_client, o
 from gateway.providers.litellm_errors import explain
 from gateway.providers.litellm_line import Line, ThreadTransport, Transport
 from gateway.providers.litellm_reply import chat_reply, embedding_reply, image_reply
-from gateway.providers.litellm_request import keywords, unmapped
+from gateway.providers.litellm_request import keywords, streams, unmapped
 from gateway.providers.litellm_stream import LiteLLMStream, Source
 from gateway.providers.settings import LiteLLMSettings
 from gateway.providers.sweeper import Sweeper, TimeLimit
@@ -25,6 +26,7 @@ from gateway.providers.sweeper import Sweeper, TimeLimit
 _OVER_OUR_LINES = frozenset({"anthropic", "bedrock", "gemini", "vertex_ai"})
 # Those of which litellm says that every piece is the last, and to which it adds a temperature of its own.
 _GOOGLE = frozenset({"gemini", "vertex_ai"})
+_MOST_MODELS = 1000  # callers may spell out models
 _FUNCTIONS = {
     "chat/completions": "acompletion",
     "embeddings": "aembedding",
@@ -52,7 +54,8 @@ class LiteLLM:
 
     async def prepare(self) -> None:
         """Import litellm without holding up the event loop; calls that come before it is done wait for it."""
-        await self._library()
+        with suppress(UpstreamUnavailable):  # each call says it again, to somebody who can read it
+            await self._library()
 
     async def send(self, exchange: Exchange) -> Reply:
         made = keywords(exchange, self._settings)
@@ -61,17 +64,18 @@ class LiteLLM:
         function = getattr(library, _FUNCTIONS[exchange.endpoint])
         unsaid = ("temperature",) if self._settings.prefix in _GOOGLE and "temperature" not in made else ()
         patience = exchange.patience
-        limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=exchange.stream))
+        is_stream = streams(exchange)
+        limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=is_stream))
 
         def go_on() -> None:
-            if not exchange.stream:
+            if not is_stream:
                 limit.extend(patience.total_seconds)
 
-        line = Line(patience.connect_seconds, is_stream=exchange.stream, begun=go_on, unsaid=unsaid)
+        line = Line(patience.connect_seconds, is_stream=is_stream, begun=go_on, unsaid=unsaid)
         try:
             with limit:
                 answer = await function(**made)
-                return await self._begin_stream(answer, exchange, line) if exchange.stream else _read(answer, exchange)
+                return await self._begin_stream(answer, exchange, line) if is_stream else _read(answer, exchange)
         except BaseException as error:
             line.close()  # also when the caller left: the upstream is not to work on
             if type(error) is TimeoutError and line.failure is None:  # the limit's own
@@ -82,9 +86,12 @@ class LiteLLM:
 
     def _complete(self, made: dict[str, Any], library: Any, exchange: Exchange) -> None:
         known = (exchange.model, exchange.endpoint)
-        if known not in self._mapped:
-            self._mapped[known] = mapped_fields(library, self._settings.prefix, *known)
-        made["allowed_openai_params"] = unmapped(made, exchange.endpoint, self._mapped[known])
+        mapped = self._mapped.get(known)
+        if mapped is None:
+            mapped = mapped_fields(library, self._settings.prefix, *known)
+            if len(self._mapped) < _MOST_MODELS:
+                self._mapped[known] = mapped
+        made["allowed_openai_params"] = unmapped(made, exchange.endpoint, mapped)
         if self._is_over_our_lines:
             is_blocking = exchange.endpoint == "images/generations" and self._settings.prefix in _GOOGLE
             made["client"] = self._thread_client if is_blocking else self._client
@@ -101,15 +108,19 @@ class LiteLLM:
         source = Source(
             wrapper, line, is_direct=self._is_over_our_lines, counts_endings=self._settings.prefix in _GOOGLE
         )
-        await source.open()
         chunks = Chunks(exchange.model, wants_usage=exchange.wants_usage)
         stream = LiteLLMStream(source, chunks, line, exchange.patience, self._sweeper, self._secrets)
-        await stream.wait_for_first_event()
+        try:
+            await source.open()
+            await stream.wait_for_first_event()
+        except BaseException:
+            await source.close()
+            raise
         return stream
 
     async def _library(self) -> Any:
         if self._loading is None:
-            self._loading = asyncio.create_task(asyncio.to_thread(load))
+            self._loading = asyncio.create_task(asyncio.to_thread(load, self._settings.prefix))
         try:
             library = await asyncio.shield(self._loading)
         except ImportError as error:
@@ -126,5 +137,5 @@ def _read(answer: Any, exchange: Exchange) -> PlainReply:
     if exchange.endpoint == "embeddings":
         return embedding_reply(answer, exchange)
     if exchange.endpoint == "images/generations":
-        return image_reply(answer)
+        return image_reply(answer, as_events=exchange.stream)
     return chat_reply(answer, exchange)

@@ -78,12 +78,9 @@ class Chunks:
         usage = usage_of(told)
         if usage is None:
             return
-        before = self._usage or {}
         # Anthropic tells the prompt at the start and the answer at the end: the larger figure is the later one.
-        for name in ("prompt_tokens", "completion_tokens"):
-            usage[name] = max(usage[name], before.get(name, 0))
-        usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
-        self._usage = {**before, **usage}
+        self._usage = _larger(self._usage or {}, usage)
+        self._usage["total_tokens"] = self._usage["prompt_tokens"] + self._usage["completion_tokens"]
 
     def _feed_plain(self, piece: dict[str, Any]) -> bytes:
         """Take a piece of litellm's older form, of which each empty one stands for nothing."""
@@ -136,3 +133,11 @@ def _call_delta(choice: _Choice, told: Any) -> dict[str, Any]:
     choice.calls[theirs] = (told.id or "", choice.latest)
     function = {"name": told.function.name or "", "arguments": arguments}
     return {"index": choice.latest, "id": told.id or f"call_{choice.latest}", "type": "function", "function": function}
+
+
+def _larger(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    merged = {**before, **now}
+    for name in before.keys() & now.keys():
+        is_group = isinstance(now[name], dict)
+        merged[name] = _larger(before[name], now[name]) if is_group else max(before[name], now[name])
+    return merged

@@ -46,10 +46,10 @@ _CALLBACKS = (
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
-def load() -> Any:
+def load(prefix: str) -> Any:
     """Import litellm, which takes seconds, and return it with everything switched off that is not asking.
 
-    Raises ImportError.
+    What it would import at the first call to `prefix` is imported too. Raises ImportError.
     """
     os.environ.update(_ENVIRONMENT)
     library = import_module("litellm")
@@ -64,7 +64,14 @@ def load() -> Any:
         logger.handlers.clear()
         logger.propagate = False
         logger.setLevel(logging.CRITICAL + 1)
+    _warm_up(library, prefix)
     return library
+
+
+def _warm_up(library: Any, prefix: str) -> None:
+    """Let litellm do now, in a thread, what would hold up the event loop for a third of a second at the first call."""
+    getattr(library, "encoding", None)
+    mapped_fields(library, prefix, "any", "chat/completions")
 
 
 def mapped_fields(library: Any, prefix: str, model: str, endpoint: str) -> frozenset[str]:

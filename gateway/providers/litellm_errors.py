@@ -37,9 +37,13 @@ _BAD_KEY = re.compile(r"API[ _]key (?:not valid|expired|not found)|API_KEY_INVAL
 _FIELD = re.compile(r"^[`'\"]?([a-z_]+(?:\.[a-z0-9_]+)*)[`'\"]?(?:: |\s+(?:is|may|must|cannot|does|should)\b)")
 _NAMED = re.compile(r"[`'\"]([a-z]+(?:_[a-z0-9]+)*)[`'\"]")
 _DELAY = re.compile(r'"retryDelay"\s*:\s*"([0-9.]+)s"')
-_WRAPPING = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]*(?:Error|Exception|Timeout)\s*)+[:-]\s*")
+_WRAPPING = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]*(?:Error|Exception|Timeout)\s*)+(?:[:-]\s*|(?=\{))")
 _ADVICE = re.compile(
-    r"\s*(?:To drop (?:it|unsupported|these)|Traceback \(most recent|This looks like a bug in LiteLLM).*", re.DOTALL
+    r"\s*(?:To drop (?:it|unsupported|these)|Traceback \(most recent|This looks like a bug in LiteLLM|Received Messages=).*",
+    re.DOTALL,
+)
+_BAD_PICTURE = re.compile(
+    r"unable to fetch image|invalid image received|image url not in expected format", re.IGNORECASE
 )
 _UNSUPPORTED = re.compile(r"(?:does not support (?:parameters: \[)?|Setting )[`'\"]?([a-z_]+)")
 _PARAMS: Mapping[str, str] = {"embeddings": "input", "images/generations": "prompt"}
@@ -142,18 +146,19 @@ def _explain_good(error: BaseException, line: Line, secrets: Sequence[str]) -> G
 
 def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str]) -> GatewayError:
     """Read litellm's own exception: it refused the request by itself, or asked over a connection of its own."""
-    causes = list(_causes(error))
-    for cause in causes:
+    for cause in _causes(error):
         if isinstance(cause, aiohttp.ClientError):
             return explain_line(cause)
-    status = getattr(error, "status_code", None)
-    headers: Mapping[str, str] = {}
-    for response in (getattr(cause, "response", None) for cause in causes if _is_answer(cause)):
-        status, headers = getattr(response, "status_code", status), getattr(response, "headers", headers)
+    sentence = _sentence(error)
+    if _BAD_PICTURE.search(sentence):
+        return UpstreamRejected(
+            "A picture cannot be read or fetched. Send it as a data: URL, or under an address of the public internet.",
+            param=_PARAMS.get(endpoint, "messages"),
+        )
+    status, headers = _head(error)
     if isinstance(error, TimeoutError) or (status == 408 and not headers):
         return UpstreamTimeout("The upstream did not answer in time.")
-    sentence = _sentence(error)
-    if not isinstance(status, int) or status < 300 or (status >= 500 and not headers):
+    if status < 300 or (status >= 500 and not headers):
         return UpstreamProtocolError(f"The upstream could not be asked: {scrub(sentence, secrets)}")
     refused = explain_refusal(status, headers, orjson.dumps({"message": sentence}), endpoint, secrets)
     if isinstance(refused, UpstreamRejected):
@@ -164,6 +169,16 @@ def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str])
     if refused.retry_after is None and (delay := _DELAY.search(str(error))):
         refused.retry_after = retry_after({"retry-after": delay[1]})
     return refused
+
+
+def _head(error: BaseException) -> tuple[int, Mapping[str, str]]:
+    """Return status and headers of the answer an exception was raised for, without headers where there was none."""
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if response is not None and _is_answer(cause):
+            return response.status_code, response.headers
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else 0, {}
 
 
 def _is_answer(error: BaseException) -> bool:

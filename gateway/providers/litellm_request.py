@@ -70,6 +70,8 @@ _KNOWN_TO_ALL = frozenset({"input", "messages", "prompt"})
 _SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"})
 # What leaving out a field means the same as, so that no upstream refuses a field for nothing.
 _IDLE: Mapping[str, Any] = {"n": 1, "logprobs": False, "store": False, "stop": [], "tools": [], "functions": []}
+# What litellm puts behind the base URL by itself, though bases usually end in it.
+_APPENDED: Mapping[str, str] = {"anthropic": "/v1"}
 _TAKES_TOKENS = frozenset({"azure", "openai"})
 
 
@@ -82,6 +84,7 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
     fields = _caller_fields(exchange)
     if exchange.endpoint == "embeddings":
         _refuse_tokens(fields.get("input"), settings.prefix)
+        _refuse_files(fields.get("input"))
     seconds = exchange.patience.total_seconds
     made = {
         **fields,
@@ -95,14 +98,19 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
     if key := settings.api_key.get_secret_value():
         made["api_key"] = key
     if settings.base_url is not None:
-        made["api_base"] = settings.base_url
+        made["api_base"] = settings.base_url.removesuffix(_APPENDED.get(settings.prefix, ""))
     if settings.headers:
         made["extra_headers"] = {name: value.get_secret_value() for name, value in settings.headers.items()}
     if "tools" in made:
         made["_skip_mcp_handler"] = True  # else tools are looked at by a proxy server that is not installed
-    if exchange.stream:
+    if streams(exchange):
         made |= {"stream": True, "stream_options": {"include_usage": True}}
     return made
+
+
+def streams(exchange: Exchange) -> bool:
+    """Tell whether litellm is asked for a stream; images it has whole only, and they are made a stream of afterwards."""
+    return exchange.stream and exchange.endpoint != "images/generations"
 
 
 def unmapped(made: Mapping[str, Any], endpoint: str, mapped: frozenset[str]) -> list[str]:
@@ -144,3 +152,10 @@ def _refuse_tokens(given: Any, prefix: str) -> None:
             "(LangChain: check_embedding_ctx_length=False).",
             param="input",
         )
+
+
+def _refuse_files(given: Any) -> None:
+    """Refuse what litellm would take for a file in the account behind our key, and look up."""
+    texts = given if isinstance(given, list) else [given]
+    if any(isinstance(text, str) and text.startswith("files/") for text in texts):
+        raise UpstreamRejected("A text cannot begin with 'files/' here: it would name a stored file.", param="input")

@@ -136,6 +136,8 @@ class LiteLLMStream:
         except Exception as error:  # noqa: BLE001  # litellm raises whatever its parsers do
             if type(error) is TimeoutError and not self._line.status:  # the limit's own, see _next
                 self._overdue = self._overdue or self._silence
+            if self._has_ended:
+                return self._end()  # everything was said, only the end of the body was left out
             if self._overdue:
                 raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None
             raise explain_break(error, self._line, self._secrets) from None
@@ -154,10 +156,14 @@ class LiteLLMStream:
     def _end(self) -> bytes:
         if not self._chunks.begun:
             raise UpstreamProtocolError("The upstream's stream ended before it began.", code="upstream_empty_stream")
-        if not (self._chunks.is_finished and self._source.has_ended(self._chunks.begun)):
+        if not self._has_ended:
             raise interrupted()
         self.is_complete = True
         return self._chunks.closing()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._chunks.is_finished and self._source.has_ended(self._chunks.begun)
 
     def sweep(self, now: float) -> None:
         """Close the upstream when it, not the caller, lets the stream wait too long."""

@@ -25,7 +25,9 @@ _MILLION = 1_000_000
 def look_up(prefix: str, model: str) -> ModelFacts | None:
     """Return the facts of a model of the provider that litellm calls `prefix`; None without litellm or such a model."""
     known = _read()
-    entry = known.get(f"{prefix}/{model}") or known.get(model)
+    entry = known.get(f"{prefix}/{model}")
+    if entry is None and str(known.get(model, {}).get("litellm_provider", "")).startswith(prefix):
+        entry = known[model]  # some are listed without their provider; others' models of that name are no news
     return None if entry is None else _facts(entry)
 
 

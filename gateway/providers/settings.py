@@ -85,10 +85,10 @@ class TextSettings(ProviderSettings):
         dict[str, JsonValue], Field(description="Request fields of text, sent when the caller left them out.")
     ] = {}
     max_input_tokens: Annotated[
-        int | None, Field(ge=1, description="The window of the class models of which no other is known.")
+        int | None, Field(ge=1, description="No model of it takes more, whatever is known of it.")
     ] = None
     max_output_tokens: Annotated[
-        int | None, Field(ge=1, description="The longest answer of the class models of which no other is known.")
+        int | None, Field(ge=1, description="No answer of it is longer, whatever is known of its model.")
     ] = None
 
 
@@ -107,6 +107,10 @@ class HostedSettings(TextSettings):
         dict[str, JsonValue], Field(description="Request fields of images, sent when the caller left them out.")
     ] = {}
     refuses: Annotated[tuple[str, ...], Field(description="Request fields that all its models refuse.")] = ()
+    price_map: Annotated[
+        str | None,
+        Field(description="Its name in litellm's price map, where models that are not listed here are found."),
+    ] = None
     models: Annotated[
         dict[Annotated[str, Field(min_length=1)], ModelFacts], Field(description="What is known of its models.")
     ] = {}

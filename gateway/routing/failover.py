@@ -18,6 +18,8 @@ from gateway.routing.order import priority
 from gateway.routing.shaping import Refusals, shape
 from gateway.routing.table import Deployment, Route
 
+_MOST_HEALED = 4  # fields of one call: as many as the presets' settings have
+
 
 class Failover:
     """Asks a route's deployments in order."""
@@ -44,13 +46,14 @@ class Failover:
         raise failure or self._all_resting(route)
 
     async def _ask(self, call: Call, deployment: Deployment) -> Reply:
-        """Ask one deployment, and once again when it refused a field that it can do without."""
-        body = shape(call, deployment, self._refusals)
-        try:
-            return await self._attempt(call, deployment, body)
-        except UpstreamRejected as error:
-            if not self._refusals.learn(call, deployment, body, error):
-                raise
+        """Ask one deployment, and once more for each field that it refused and can do without."""
+        for _ in range(_MOST_HEALED):
+            body = shape(call, deployment, self._refusals)
+            try:
+                return await self._attempt(call, deployment, body)
+            except UpstreamRejected as error:
+                if not self._refusals.learn(call, deployment, body, error):
+                    raise
         return await self._attempt(call, deployment, shape(call, deployment, self._refusals))
 
     async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Reply:

@@ -5,7 +5,7 @@ The caller's value wins, then the style's, then the deployment's, then the prese
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,51 @@ from gateway.routing.table import Deployment
 TOKEN_FIELDS = ("max_completion_tokens", "max_tokens")
 _STYLED = ("chat/completions", "completions")
 _REFUSALS = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
-_NEEDED = frozenset({"input", "messages", "model", "prompt", "stream", "stream_options"})
-_MOST_REMEMBERED = 32  # fields of one deployment; no model refuses more
+# Without these a request would mean something else.
+_NEEDED = frozenset(
+    [
+        "functions",
+        "function_call",
+        "input",
+        "messages",
+        "model",
+        "prompt",
+        "response_format",
+        "stream",
+        "stream_options",
+        "tool_choice",
+        "tools",
+    ]
+)
+# What models may lack, of OpenAI's fields: only these are remembered, for a caller may make up any other.
+_LACKED = frozenset(
+    [
+        "audio",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "metadata",
+        "modalities",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "temperature",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+        "web_search_options",
+    ]
+)
 _MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deployments
 
 
@@ -42,25 +85,35 @@ class Refusals:
     def learn(self, call: Call, deployment: Deployment, sent: Mapping[str, Any], error: UpstreamRejected) -> bool:
         """Take note of what `error` says of a field that was `sent`; return whether asking again may go better.
 
-        Only fields that the gateway added are given up, unless the deployment drops what its model cannot take.
+        Fields that the gateway added are given up. A caller's own is left out of this call if the deployment drops
+        what its model cannot take, and of later ones if it is the field, not its value, that is not supported.
         """
         name = error.param
         if error.code not in _REFUSALS or not name or name not in sent or not _is_plain(name):
             return False
-        if deployment.name not in self._learnt and len(self._learnt) >= _MOST_DEPLOYMENTS:
-            return False
-        learnt = self._learnt.setdefault(deployment.name, Learnt())
         if name in TOKEN_FIELDS:
-            if error.code == "unsupported_value" or learnt.token_field is not None:
-                return False
-            learnt.token_field = TOKEN_FIELDS[1 - TOKEN_FIELDS.index(name)]
+            return error.code != "unsupported_value" and self._learn_word(call, deployment, name)
+        if call.body.get(name) is None:
+            self._remember(deployment).refuses.add(name)
             return True
-        is_ours = call.body.get(name) is None
-        if not is_ours and not (deployment.drop_params and name not in _NEEDED):
+        if not deployment.drop_params or name in _NEEDED:
             return False
-        if len(learnt.refuses) < _MOST_REMEMBERED:
-            learnt.refuses.add(name)
-        return name in learnt.refuses
+        if name in _LACKED and error.code == "unsupported_parameter":
+            self._remember(deployment).refuses.add(name)
+        call.without |= {name}
+        return True
+
+    def _learn_word(self, call: Call, deployment: Deployment, refused: str) -> bool:
+        learnt = self._remember(deployment)
+        if call.endpoint == "completions" or learnt.token_field == refused:
+            return False
+        learnt.token_field = TOKEN_FIELDS[1 - TOKEN_FIELDS.index(refused)]
+        return True
+
+    def _remember(self, deployment: Deployment) -> Learnt:
+        if deployment.name not in self._learnt and len(self._learnt) >= _MOST_DEPLOYMENTS:
+            self._learnt.pop(next(iter(self._learnt)))  # the one that is known longest; it will be learnt again
+        return self._learnt.setdefault(deployment.name, Learnt())
 
 
 def _is_plain(name: str) -> bool:
@@ -75,14 +128,20 @@ def shape(call: Call, deployment: Deployment, refusals: Refusals) -> dict[str, A
     if call.style or learnt is not None:
         settings = _styled(call, deployment, settings, learnt)
     body = {**settings, **call.body}
-    if settings and None in call.body.values():
-        # Settings also stand for what came as null: clients write out fields that nobody set.
-        body.update({name: value for name, value in settings.items() if body[name] is None})
-    if deployment.drop_params:
-        _drop(call, body, {*deployment.refuses, *(learnt.refuses if learnt is not None else ())})
+    if None in call.body.values():
+        _fill_nulls(body, settings, learnt)
+    call.record.dropped = _drop(call, body, deployment, learnt) if deployment.drop_params else ()
     if "max_tokens" in body or "max_completion_tokens" in body:
         _name_tokens(body, call, deployment, learnt)
     return body
+
+
+def _fill_nulls(body: dict[str, Any], settings: Mapping[str, Any], learnt: Learnt | None) -> None:
+    """Let settings also stand for what came as null, since clients write out fields that nobody set."""
+    body.update({name: value for name, value in settings.items() if body[name] is None})
+    for name in learnt.refuses if learnt is not None else ():
+        if body.get(name) is None:
+            body.pop(name, None)
 
 
 def _styled(
@@ -94,11 +153,13 @@ def _styled(
     return {name: value for name, value in {**settings, **style}.items() if name not in refused}
 
 
-def _drop(call: Call, body: dict[str, Any], refused: Collection[str]) -> None:
+def _drop(call: Call, body: dict[str, Any], deployment: Deployment, learnt: Learnt | None) -> tuple[str, ...]:
+    """Take out what the model refuses; return those fields that the caller sent."""
+    refused = deployment.refuses | call.without | (learnt.refuses if learnt is not None else set())
     dropped = [name for name in body if name in refused and name not in _NEEDED]
     for name in dropped:
         del body[name]
-    call.record.dropped = tuple(name for name in dropped if call.body.get(name) is not None)
+    return tuple(name for name in dropped if call.body.get(name) is not None)
 
 
 def _name_tokens(body: dict[str, Any], call: Call, deployment: Deployment, learnt: Learnt | None) -> None:

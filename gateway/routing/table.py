@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.call import Call, Caller, Endpoint
@@ -48,6 +48,13 @@ class Route:
     strategy: str
     deployments: tuple[Deployment, ...]
 
+    @property
+    def in_one_space(self) -> Route:
+        """Return the route over those deployments whose vectors can stand for the first's: of the same model and size."""
+        first = _space(self.deployments[0])
+        same = tuple(deployment for deployment in self.deployments if _space(deployment) == first)
+        return self if len(same) == len(self.deployments) else replace(self, deployments=same)
+
 
 class RouteTable:
     """All routes of the configuration, and those that a `provider/model` name spells out."""
@@ -70,7 +77,7 @@ class RouteTable:
             route = self._routes.get(alias) or self._spelled_out(alias)
         may_use = call.caller.may_use(alias)
         if route is not None and alias == AUTO and self._plan.chooses:
-            alias = _choose(call)
+            alias = self._choose(call)
             route = self._routes.get(alias)
             may_use = may_use or call.caller.may_use(alias)
         if route is None:
@@ -91,6 +98,13 @@ class RouteTable:
     async def unready(self) -> list[str]:
         """Return the aliases that no deployment could answer now."""
         return [alias for alias in self._plan.routes if not await _may_answer(self._routes[alias])]
+
+    def _choose(self, call: Call) -> str:
+        """Return the class for a call to `auto`, by what its headers or its metadata say; a served one if there is any."""
+        metadata = call.body.get("metadata")
+        told = metadata if isinstance(metadata, dict) else {}
+        chosen = choose_class(_word(call.speed or told.get("speed")), _word(call.complexity or told.get("complexity")))
+        return next(name for name in (chosen, *_CHOSEN) if name in self._routes)
 
     def _spelled_out(self, name: str) -> Route | None:
         plan = self._plan.direct(name)
@@ -122,7 +136,10 @@ class RouteTable:
     def _not_found(self, alias: str, caller: Caller) -> str:
         if alias in self._plan.missing and caller.may_use(alias):
             return self._plan.missing[alias]
+        if alias == AUTO and caller.may_use(alias) and "medium" in self._plan.missing:
+            return self._plan.missing["medium"].replace("'medium'", "'medium', 'small' or 'large'")
         known = [route.alias for route in self.visible(caller)]
+        known += [name for name in caller.models if name not in known and self._spelled_out(name) is not None]
         near = difflib.get_close_matches(alias[:100], known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         shown = alias if len(alias) <= 100 else alias[:100] + "…"
@@ -134,11 +151,13 @@ class RouteTable:
         return f"The model '{shown}' does not exist or you do not have access to it.{hint}{listed}"
 
 
-def _choose(call: Call) -> str:
-    """Return the class for a call to `auto`, by what its headers or its metadata say of the task."""
-    metadata = call.body.get("metadata")
-    told = metadata if isinstance(metadata, dict) else {}
-    return choose_class(call.speed or told.get("speed"), call.complexity or told.get("complexity"))
+def _space(deployment: Deployment) -> tuple[str, object]:
+    """Return what decides the space of a deployment's vectors; makers' names may come before the model's."""
+    return deployment.model.rpartition("/")[2].lower(), deployment.settings["embeddings"].get("dimensions")
+
+
+def _word(told: object) -> str:
+    return told.strip().lower() if isinstance(told, str) else ""
 
 
 async def _may_answer(route: Route) -> bool:

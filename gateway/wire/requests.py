@@ -118,6 +118,7 @@ class Sampling(TypedDict, total=False):
     model: Required[Annotated[str, Field(min_length=1)]]
     frequency_penalty: Penalty | None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None
+    max_completion_tokens: Tokens | None
     max_tokens: Tokens | None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None
     presence_penalty: Penalty | None
@@ -134,7 +135,6 @@ class Sampling(TypedDict, total=False):
 class Chat(Sampling, total=False):
     messages: Required[Annotated[list[Message], Field(min_length=1, fail_fast=True)]]
     logprobs: bool | None
-    max_completion_tokens: Tokens | None
     metadata: dict[str, Any] | None
     parallel_tool_calls: bool | None
     reasoning_effort: str | None

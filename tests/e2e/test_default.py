@@ -61,7 +61,7 @@ def test_it_is_ready_and_every_class_is_listed(gateway: Gateway) -> None:
 
     assert gateway.get("/readyz")[0] == 200
     assert status == 200
-    assert [model["id"] for model in json.loads(body)["data"]] == ["small", "medium", "large", "embedding"]
+    assert [model["id"] for model in json.loads(body)["data"]] == ["small", "medium", "large", "embedding", "auto"]
 
 
 def test_it_listens_on_this_machine_alone(gateway: Gateway) -> None:

@@ -54,7 +54,8 @@ async def ask(gateway: RunningGateway, body: dict[str, Any], key: str = "sk-all"
         ({}, {"x_gateway_complexity": "high"}, "l-1"),
         ({}, {"x_gateway_speed": "fast", "x_gateway_complexity": "high"}, "s-1"),
         ({"metadata": {"complexity": "high"}}, {}, "l-1"),
-        ({"metadata": {"speed": "fast"}}, {}, "s-1"),
+        ({"metadata": {"speed": " Fast"}}, {}, "s-1"),
+        ({"metadata": {"speed": ["fast"]}}, {}, "maker/m-1"),
         ({"metadata": {"speed": "slow"}}, {"x_gateway_complexity": "high"}, "l-1"),
         ({"metadata": None}, {}, "maker/m-1"),
     ],
@@ -128,6 +129,20 @@ async def test_an_unknown_model_lists_what_the_caller_may_use(classes: RunningGa
     assert everyone.status == 404
     assert everyone.error["message"].endswith("You may use: small, medium, large, auto.")
     assert restricted.error["message"].endswith("You may use: small.")
+
+
+async def test_auto_goes_to_what_is_served_and_says_what_is_missing_where_nothing_is(
+    upstream: ScriptedUpstream,
+) -> None:
+    provider = {"kind": "openai", "base_url": upstream.base_url, "classes": {"small": "s-1"}}
+    async with running(json.dumps({"providers": {"up": provider}})) as gateway:
+        served = await ask(gateway, {"model": "auto"})
+    async with running(json.dumps({"providers": {"up": {**provider, "classes": {}}}})) as gateway:
+        missing = await ask(gateway, {"model": "auto"})
+
+    assert (served.status, served.headers["x-gateway-deployment"]) == (200, "up/s-1")
+    assert missing.status == 404
+    assert "'medium', 'small' or 'large'" in missing.error["message"]
 
 
 async def test_the_list_has_auto_behind_the_classes(classes: RunningGateway) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from base64 import b64decode
 from typing import Any
 
 import pytest
 
-from tests.support.app import RunningGateway
-from tests.support.upstream import ScriptedUpstream, make_vector
+from tests.support.app import RunningGateway, running
+from tests.support.upstream import ScriptedUpstream, Status, make_vector
 
 INPUTS: dict[str, tuple[Any, list[Any]]] = {
     "a text": ("a text", ["a text"]),
@@ -88,3 +89,21 @@ async def test_a_mistake_names_its_field(
     assert answer.error["param"] == param
     assert answer.error["type"] == "invalid_request_error"
     assert upstream.requests == []
+
+
+async def test_vectors_never_come_from_another_model_whatever_the_alias(upstream: ScriptedUpstream) -> None:
+    upstream.script(Status(500), Status(500), Status(500))
+    provider = {"kind": "openai", "base_url": upstream.base_url}
+    deployments = [
+        "up/maker/e-1",
+        "up/e-2",
+        {"provider": "up", "model": "e-1", "settings": {"dimensions": 8}},
+        "up/E-1",
+    ]
+    text = json.dumps({"providers": {"up": provider}, "models": {"vectors": {"deployments": deployments}}})
+
+    async with running(text) as gateway:
+        answer = await gateway.post("embeddings", {"model": "vectors", "input": "a"})
+
+    assert answer.status == 502
+    assert [request.json["model"] for request in upstream.requests] == ["maker/e-1", "E-1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.app import CHAT, Answer, RunningGateway, running
-from tests.support.upstream import Chat, ScriptedUpstream, Status
+from tests.support.upstream import Chat, Gate, Held, ScriptedUpstream, Status
 
 SETTINGS = {"temperature": 0.6, "frequency_penalty": 0.1, "top_p": 0.9, "stop": []}
 OWN = {"model", "messages", "stream", "stream_options"}
@@ -110,19 +111,75 @@ async def test_a_setting_that_a_stream_is_refused_for_is_healed_as_well(upstream
     assert answer.events[-1] == "[DONE]"
 
 
-async def test_a_second_refusal_is_the_callers_answer(upstream: ScriptedUpstream) -> None:
+async def test_several_refused_settings_are_left_out_one_by_one(upstream: ScriptedUpstream) -> None:
     upstream.script(
         Status(400, code="unsupported_parameter", param="temperature"),
         Status(400, code="unsupported_parameter", param="frequency_penalty"),
     )
 
     async with serving(upstream) as gateway:
-        answer = await ask(gateway, {})
+        answer = await ask(gateway, {"frequency_penalty": None})
         later = await ask(gateway, {})
 
+    assert (answer.status, later.status) == (200, 200)
+    assert (answer.headers["x-gateway-attempts"], later.headers["x-gateway-attempts"]) == ("3", "1")
+    assert last(upstream) == {}
+
+
+async def test_both_words_for_the_longest_answer_are_tried_by_calls_at_the_same_time(
+    upstream: ScriptedUpstream,
+) -> None:
+    refusal = Status(400, code="unsupported_parameter", param="max_tokens")
+    gate = Gate()
+    upstream.script(Held(refusal, gate), Held(refusal, gate))
+    plain = {"kind": "openai", "base_url": upstream.base_url}
+
+    async with running(json.dumps({"providers": {"up": plain}})) as gateway:
+        asking = [asyncio.create_task(ask(gateway, {"model": "up/m", "max_tokens": 5})) for _ in range(2)]
+        await gate.reached(2)
+        gate.open()
+        answers = await asyncio.gather(*asking)
+
+    assert [answer.status for answer in answers] == [200, 200]
+
+
+@pytest.mark.parametrize("code", ["unsupported_value", "unknown_parameter"])
+async def test_a_callers_bad_value_or_invented_field_is_left_out_of_its_own_call_only(
+    upstream: ScriptedUpstream, code: str
+) -> None:
+    upstream.script(Status(400, code=code, param="seed"))
+
+    async with serving(upstream, drop_params=True) as gateway:
+        dropped = await ask(gateway, {"seed": 1})
+        kept = await ask(gateway, {"seed": 2})
+
+    assert dropped.headers["x-gateway-dropped-params"] == "seed"
+    assert "x-gateway-dropped-params" not in kept.headers
+    assert last(upstream)["seed"] == 2
+
+
+async def test_what_one_deployment_dropped_is_not_told_when_another_answers(upstream: ScriptedUpstream) -> None:
+    upstream.script(Status(500))
+    plain = {"kind": "openai", "base_url": upstream.base_url, "models": {"a": {"refuses": ["seed"]}}}
+    route = {"deployments": [{"provider": "up", "model": "a", "drop_params": True}, "up/b"]}
+
+    async with running(json.dumps({"providers": {"up": plain}, "models": {"small": route}})) as gateway:
+        answer = await ask(gateway, {"seed": 1})
+
+    assert answer.headers["x-gateway-deployment"] == "up/b"
+    assert "x-gateway-dropped-params" not in answer.headers
+    assert ["seed" in request.json for request in upstream.requests] == [False, True]
+
+
+@pytest.mark.parametrize("value", ["abc", [], {}, True, 1.5])
+async def test_a_longest_answer_that_is_no_number_is_refused_for_completions_too(
+    upstream: ScriptedUpstream, value: Any
+) -> None:
+    async with serving(upstream) as gateway:
+        answer = await gateway.post("completions", {"model": "small", "prompt": "a", "max_completion_tokens": value})
+
     assert answer.status == 400
-    assert answer.error["param"] == "frequency_penalty"
-    assert len(upstream.requests) == 3 + (later.headers["x-gateway-attempts"] == "2")
+    assert answer.error["param"] == "max_completion_tokens"
 
 
 async def test_what_the_caller_sent_is_refused_to_the_caller(upstream: ScriptedUpstream) -> None:

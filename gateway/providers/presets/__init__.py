@@ -34,7 +34,8 @@ class Preset(BaseModel):
     `wire` says how it is spoken to: `openai` directly, `litellm` through that library by the name `prefix`, `llamacpp`
     in processes of its own. `env` names the variable of the key, `base_url_env` that of the endpoint and `options` those
     of what else is needed. The provider is off without its key where `needs_key`, and without the field that `needs`
-    names. Prices of `models` are US dollars for a million tokens.
+    names. Prices of `models` are US dollars for a million tokens; other models are looked up in litellm's price map under
+    `price_map`. The limits are those of class models of which nothing else is known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +58,7 @@ class Preset(BaseModel):
     refuses: tuple[str, ...] = ()
     streams_usage: bool = True
     token_field: TokenField | None = None
+    price_map: str | None = None
 
     @model_validator(mode="after")
     def _check_wire(self) -> Self:
@@ -64,13 +66,22 @@ class Preset(BaseModel):
             raise ValueError("a preset of the OpenAI wire needs a base_url")
         if (self.wire == "litellm") != (self.prefix is not None):
             raise ValueError("a prefix goes with the wire litellm, and only with it")
+        if self.needs is not None and self.needs != "base_url" and self.needs not in self.options:
+            raise ValueError("what a preset needs is its base_url or one of its options")
         return self
+
+    def limits(self) -> dict[str, int]:
+        """Return what is known of a class model of which nothing else is."""
+        found = {"context_window": self.max_input_tokens, "max_output_tokens": self.max_output_tokens}
+        return {name: limit for name, limit in found.items() if limit is not None}
 
     def fields(self) -> dict[str, object]:
         """Return what the preset gives to a provider's entry, as plain values; empty ones are left out."""
-        names = ["settings", "max_input_tokens", "max_output_tokens"]
-        if self.wire != "llamacpp":
-            names += ["base_url", "classes", "models", "image_settings", "refuses"]
+        names = ["settings"]
+        if self.wire == "llamacpp":
+            names += ["max_input_tokens", "max_output_tokens"]
+        else:
+            names += ["base_url", "classes", "models", "image_settings", "refuses", "price_map"]
         names += {"openai": ["streams_usage", "token_field"], "litellm": ["prefix"], "llamacpp": []}[self.wire]
         plain = self.model_dump(mode="json", include=set(names), exclude_defaults=True)
         return {name: plain[name] for name in names if name in plain}
@@ -95,9 +106,6 @@ def parse_preset(file: Path) -> Preset:
     try:
         root = yaml.compose(file.read_bytes(), Loader=_LOADER)
         return Preset.model_validate(yaml.load(file.read_bytes(), Loader=_LOADER))  # noqa: S506  # a safe loader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError([Mistake(str(file), line, "", f"not valid YAML: {error.problem}")]) from error
     except ValidationError as error:
         raise ConfigError(
             [
@@ -105,6 +113,10 @@ def parse_preset(file: Path) -> Preset:
                 for found in error.errors(include_url=False)
             ]
         ) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a day that no month has
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or str(error)
+        raise ConfigError([Mistake(str(file), mark.line + 1 if mark else 0, "", f"not valid YAML: {said}")]) from error
 
 
 def _line_of(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:

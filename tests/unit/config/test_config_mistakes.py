@@ -204,6 +204,26 @@ CASES = {
         "gateway.yaml:3: models.vectors.deployments: vectors of different embedding models cannot be mixed; expected one "
         "model, got 'openai/embedding', 'google/embedding'",
     ),
+    "two embedding models in their long form": (
+        "providers: {openai: {api_key: x}, together: {api_key: x}}\nmodels:\n  embedding:\n"
+        "    deployments: [{provider: openai, model: embedding}, {provider: together, model: embedding}]\n",
+        "gateway.yaml:4: models.embedding.deployments: vectors of different embedding models cannot be mixed; expected one "
+        "model, got 'embedding', 'embedding'",
+    ),
+    "a setting that no request may have": (
+        "providers:\n  openai:\n    api_key: x\n    settings: {temperature: hot}\n",
+        "gateway.yaml:4: providers.openai.settings.temperature: no request may have this: Invalid type for 'temperature': "
+        "expected a decimal, but got a string instead.",
+    ),
+    "a setting that steers": (
+        "providers: {ollama: }\nmodels:\n  a:\n    deployments: [{provider: ollama, model: b, settings: {api_key: x}}]\n",
+        "gateway.yaml:4: models.a.deployments[0].settings.api_key: steers calls and cannot be sent; credentials and addresses "
+        "belong to the provider",
+    ),
+    "a field that can never be let through": (
+        "providers: {ollama: }\nmodels:\n  a:\n    deployments: [{provider: ollama, model: b, allowed_extra: [api_base]}]\n",
+        "gateway.yaml:4: models.a.deployments[0].allowed_extra[0]: can never be let through",
+    ),
     "an option that is no text": (
         "providers:\n  anthropic:\n    api_key: x\n    options: {a: [1]}\n",
         "gateway.yaml:4: providers.anthropic.options.a: expected a string, got a list",
@@ -251,13 +271,13 @@ CASES = {
         "providers: {openai: {sk-hush1: x}}\n",
         "gateway.yaml:1: providers.openai.…: unknown key; "
         "expected one of: settings, max_input_tokens, max_output_tokens, api_key, headers, classes, "
-        "image_settings, refuses, models, kind, base_url, streams_usage, token_field",
+        "image_settings, refuses, price_map, models, kind, base_url, streams_usage, token_field",
     ),
     "a long unknown key": (
         "providers: {openai: {abcdefghijklmnopqrstu: x}}\n",
         "gateway.yaml:1: providers.openai.…: unknown key; "
         "expected one of: settings, max_input_tokens, max_output_tokens, api_key, headers, classes, "
-        "image_settings, refuses, models, kind, base_url, streams_usage, token_field",
+        "image_settings, refuses, price_map, models, kind, base_url, streams_usage, token_field",
     ),
     "no provider": (
         "providers: {}\n",

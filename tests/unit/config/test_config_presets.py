@@ -68,7 +68,7 @@ def test_llamalocal_runs_local_models_with_its_settings(load_text) -> None:
     assert isinstance(entry, LlamaCppSettings)
     assert list(entry.models) == ["smollm2", "minilm"]
     assert first(config).settings["chat/completions"] == {"stop": ["<|eot_id|>", "<|eom_id|>"], "temperature": 0.3}
-    assert (first(config).context_window, first(config).max_output_tokens) == (32_768, 8192)
+    assert (first(config).context_window, first(config).max_output_tokens) == (8192, 8192)
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,22 @@ def test_llamalocal_runs_local_models_with_its_settings(load_text) -> None:
         ("anthropic", "LARGE_ANTHROPIC_MODEL", "large"),
         ("grok", "MEDIUM_GROK_MODEL", "medium"),
         ("llamacloud", "SMALL_LLAMACLOUD_MODEL", "small"),
+        ("xai", "SMALL_GROK_MODEL", "small"),
+        ("together", "LARGE_LLAMACLOUD_MODEL", "large"),
     ],
 )
 def test_a_variable_chooses_the_model_of_a_class(load_text, name: str, variable: str, alias: str) -> None:
     config = load_text(f"providers: {{{name}: {{api_key: x}}}}", environ={variable: " chosen-1 "})
 
     assert first(config, alias).model == "chosen-1"
+
+
+def test_a_variable_chooses_among_local_models_too(load_text) -> None:
+    text = "providers: {llamalocal: {models: {smollm2: , mine: {path: a.gguf}}}}"
+
+    config = load_text(text, environ={"LARGE_LLAMALOCAL_MODEL": "mine", "SMALL_LLAMALOCAL_MODEL": "unheard-of"})
+
+    assert [first(config, alias).model for alias in ("small", "medium", "large")] == ["smollm2", "smollm2", "mine"]
 
 
 def test_the_variable_may_have_the_entrys_own_name(load_text) -> None:
@@ -119,6 +129,45 @@ def test_the_limits_of_a_model_win_over_those_of_its_provider(load_text) -> None
 
     assert (first(config, "small").context_window, first(config, "small").max_output_tokens) == (128_000, 8192)
     assert (first(config, "large").context_window, first(config, "large").max_output_tokens) == (922_000, 128_000)
+
+
+def test_a_limit_of_the_file_holds_whatever_is_known_of_the_model(load_text) -> None:
+    config = load_text("providers: {openai: {api_key: x, max_output_tokens: 1000}}")
+
+    assert first(config).max_output_tokens == 1000
+    assert first(config).context_window == 922_000
+
+
+def test_one_fact_of_the_file_leaves_the_others_as_they_are_known(load_text) -> None:
+    config = load_text(
+        "providers: {openai: {api_key: x, models: {gpt-6-luna: {input_usd: 9}, own-1: {output_usd: 1}}}}"
+    )
+
+    facts = first(config).facts
+    assert facts is not None
+    assert (facts.input_usd, facts.output_usd, facts.max_output_tokens) == (9, 0.5, 128_000)
+    assert "temperature" in first(config).refuses
+
+
+def test_an_empty_name_takes_a_class_away(load_text) -> None:
+    config = load_text("providers: {openai: {api_key: x, classes: {image: '', embedding: null}}}")
+
+    assert list(resolve(config).plan.routes) == ["small", "medium", "large"]
+
+
+def test_a_makers_name_before_a_model_is_not_taken_for_a_provider_that_does_not_know_it(load_text) -> None:
+    config = load_text("providers: {openai: {api_key: x}, groq: {api_key: x}}")
+
+    plan = resolve(config).plan
+    for name, provider, model in [
+        ("openai/gpt-oss-20b", "groq", "openai/gpt-oss-20b"),
+        ("openai/gpt-6-luna", "openai", "gpt-6-luna"),
+        ("openai/unheard-of", "openai", "unheard-of"),
+        ("groq/openai/gpt-oss-20b", "groq", "openai/gpt-oss-20b"),
+    ]:
+        route = plan.direct(name)
+        assert route is not None
+        assert (route.deployments[0].provider, route.deployments[0].model) == (provider, model)
 
 
 def test_images_have_settings_of_their_own(load_text) -> None:

@@ -52,6 +52,19 @@ def test_a_configured_model_that_no_preset_describes_is_looked_up_in_the_price_m
     assert lines[0].startswith("model small: anthropic/claude-mythos-preview was switched off on 2026-")
 
 
+def test_a_provider_is_looked_up_under_its_own_name_in_the_map_whatever_the_entry_is_called(load_text) -> None:
+    config = load_text("""
+        providers:
+          mine: {kind: together, api_key: x, classes: {small: meta-llama/Llama-3.3-70B-Instruct-Turbo}}
+          lab: {kind: openai, base_url: 'http://127.0.0.1:9/v1', classes: {medium: gpt-4}}
+          openai: {api_key: x, classes: {large: gpt-4}, models: {gpt-4: {context_window: 5}}}
+    """)
+
+    lines = list(warn_of_retirement(resolve(config), TODAY))
+
+    assert [line.split(" ")[2] for line in lines] == ["mine/meta-llama/Llama-3.3-70B-Instruct-Turbo", "openai/gpt-4"]
+
+
 def test_the_shipped_classes_are_alive(load_text) -> None:
     names = ["openai", "anthropic", "google", "xai", "groq", "together", "mistral", "deepseek"]
     config = load_text("providers:\n" + "".join(f"  {name}: {{api_key: x}}\n" for name in names))

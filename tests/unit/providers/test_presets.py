@@ -105,6 +105,9 @@ def test_the_settings_of_the_framework_it_comes_from_are_kept(name: str, fields:
         ("wire: smoke\nneeds_key: true\nchecked: 2026-11-21\nclasses: {}\n", ":1: wire: "),
         ("base_url: https://h\nneeds_key: true\nchecked: 2026-11-21\nclasses:\n  huge: x\n", ":5: classes.huge"),
         ("base_url: https://h\nneeds_key: true\nchecked: [\n", "not valid YAML"),
+        ("base_url: https://h\nneeds_key: true\nchecked: 2026-99-99\nclasses: {}\n", "not valid YAML"),
+        ("base_url: https://h\nneeds_key: \x00\n", "not valid YAML"),
+        ("base_url: https://h\nneeds: x\nneeds_key: true\nchecked: 2026-11-21\nclasses: {}\n", "one of its options"),
         ("prefix: x\nbase_url: https://h\nneeds_key: true\nchecked: 2026-11-21\nclasses: {}\n", "a prefix goes"),
     ],
 )

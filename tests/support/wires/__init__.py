@@ -1,0 +1,95 @@
+"""Scripted upstreams of three wires that play the same scenes, on real ports of 127.0.0.1.
+
+    async with WireUpstream(Gemini()) as upstream:
+        upstream.play(CALLS, RATE_LIMITED)
+        ... speak to upstream.base_url with UPSTREAM_KEY, then look at upstream.mistakes and upstream.asked()
+
+It knows nothing of the product.
+"""
+
+from .anthropic import Anthropic
+from .base import UPSTREAM_KEY, Asked, Wire, WireUpstream
+from .gemini import Gemini
+from .openai import OpenAI
+from .scenes import (
+    ANSWERS,
+    BAD_REQUEST,
+    BROKEN,
+    CALLS,
+    CLOSED_EARLY,
+    COUNTED,
+    CUT,
+    FAILED_MIDWAY,
+    FAILURES,
+    FILTERED,
+    HANGING,
+    IMAGE,
+    JSON_ANSWER,
+    LENGTH,
+    LONG,
+    OVERLOADED,
+    PICTURE,
+    RATE_LIMITED,
+    REASONING,
+    REFUSED_KEY,
+    SERVER_ERROR,
+    STALLED,
+    TEXT,
+    TEXT_THEN_CALL,
+    TOLD,
+    TOO_LARGE,
+    TOO_LONG,
+    UNFINISHED,
+    UNKNOWN_MODEL,
+    Break,
+    Call,
+    Failure,
+    Scene,
+    Tokens,
+    ask,
+)
+
+__all__ = [
+    "ANSWERS",
+    "BAD_REQUEST",
+    "BROKEN",
+    "CALLS",
+    "CLOSED_EARLY",
+    "COUNTED",
+    "CUT",
+    "FAILED_MIDWAY",
+    "FAILURES",
+    "FILTERED",
+    "HANGING",
+    "IMAGE",
+    "JSON_ANSWER",
+    "LENGTH",
+    "LONG",
+    "OVERLOADED",
+    "PICTURE",
+    "RATE_LIMITED",
+    "REASONING",
+    "REFUSED_KEY",
+    "SERVER_ERROR",
+    "STALLED",
+    "TEXT",
+    "TEXT_THEN_CALL",
+    "TOLD",
+    "TOO_LARGE",
+    "TOO_LONG",
+    "UNFINISHED",
+    "UNKNOWN_MODEL",
+    "UPSTREAM_KEY",
+    "Anthropic",
+    "Asked",
+    "Break",
+    "Call",
+    "Failure",
+    "Gemini",
+    "OpenAI",
+    "Scene",
+    "Tokens",
+    "Wire",
+    "WireUpstream",
+    "ask",
+]

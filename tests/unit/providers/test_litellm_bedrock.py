@@ -1,0 +1,152 @@
+"""The litellm lane against a small server that speaks Bedrock's wire, whose streams are binary."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from gateway.call import Usage
+from gateway.errors import UpstreamRateLimited, UpstreamUnavailable
+from gateway.providers import LiteLLMSettings
+from gateway.providers.litellm import LiteLLM
+from tests.support.exchanges import make_exchange
+
+MODEL = "us.amazon.nova-2-lite-v1:0"
+SECRET = "canary/0123456789/canary"
+
+
+def frame(kind: str, payload: dict[str, Any], *, is_exception: bool = False) -> bytes:
+    """Return one message of Amazon's event stream: lengths, headers, payload and their sums."""
+    named = {
+        ":exception-type" if is_exception else ":event-type": kind,
+        ":content-type": "application/json",
+        ":message-type": "exception" if is_exception else "event",
+    }
+    headers = b"".join(
+        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+        for name, value in named.items()
+    )
+    body = json.dumps(payload).encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
+    message = prelude + struct.pack(">I", binascii.crc32(prelude)) + headers + body
+    return message + struct.pack(">I", binascii.crc32(message))
+
+
+def text(piece: str) -> bytes:
+    return frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": piece}})
+
+
+BEGIN = frame("messageStart", {"role": "assistant"})
+CALL = [
+    frame("contentBlockStart", {"contentBlockIndex": 1, "start": {"toolUse": {"toolUseId": "t1", "name": "add"}}}),
+    frame("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '{"a":1}'}}}),
+    frame("contentBlockStop", {"contentBlockIndex": 1}),
+]
+END = [
+    frame("messageStop", {"stopReason": "tool_use"}),
+    frame("metadata", {"usage": {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}, "metrics": {"latencyMs": 1}}),
+]
+
+
+class Bedrock:
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.status = 200
+        self.authorization = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        self.authorization = request.headers["Authorization"]
+        if self.status != 200:
+            return web.json_response({"message": "Slow down"}, status=self.status, headers={"retry-after": "7"})
+        response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
+        await response.prepare(request)
+        for sent in self.frames:
+            await response.write(sent)
+        return response
+
+
+@pytest.fixture
+async def bedrock() -> Bedrock:
+    return Bedrock()
+
+
+@pytest.fixture
+async def lane(bedrock: Bedrock) -> AsyncIterator[LiteLLM]:
+    app = web.Application()
+    app.router.add_post("/{any:.*}", bedrock.handle)
+    server = TestServer(app)
+    await server.start_server()
+    options = {"aws_region_name": "us-east-1", "aws_access_key_id": "AKCANARY", "aws_secret_access_key": SECRET}
+    settings = LiteLLMSettings(
+        kind="litellm",
+        prefix="bedrock",
+        base_url=str(server.make_url("/")),
+        options={name: SecretStr(value) for name, value in options.items()},
+    )
+    provider = LiteLLM("lab", settings)
+    yield provider
+    await provider.close()
+    await server.close()
+
+
+async def read(lane: LiteLLM) -> tuple[list[dict[str, Any]], Usage | None]:
+    async with await lane.send(make_exchange(model=MODEL, stream=True)) as reply:
+        events = b"".join([block async for block in reply]).split(b"\n\n")
+    assert events[-2:] == [b"data: [DONE]", b""]
+    return [orjson.loads(event.removeprefix(b"data: "))["choices"][0] for event in events[:-2]], reply.usage
+
+
+async def test_a_signed_stream_of_text_and_a_call(bedrock: Bedrock, lane: LiteLLM) -> None:
+    bedrock.frames = [BEGIN, text("Hel"), text("lo"), *CALL, *END]
+
+    choices, usage = await read(lane)
+
+    assert [choice["delta"] for choice in choices] == [
+        {"role": "assistant", "content": "", "refusal": None},
+        {"content": "Hel"},
+        {"content": "lo"},
+        {"tool_calls": [{"index": 0, "id": "t1", "type": "function", "function": {"name": "add", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":1}'}}]},
+        {},
+    ]
+    assert choices[-1]["finish_reason"] == "tool_calls"
+    assert usage == Usage(3, 4)
+    assert bedrock.authorization.startswith("AWS4-HMAC-SHA256 Credential=AKCANARY/")
+
+
+async def test_a_stream_that_ends_without_a_reason_is_interrupted(bedrock: Bedrock, lane: LiteLLM) -> None:
+    bedrock.frames = [BEGIN, text("Hel")]
+
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await read(lane)
+
+    assert caught.value.code == "upstream_stream_interrupted"
+
+
+async def test_an_exception_in_the_middle_of_a_stream_is_what_it_says(bedrock: Bedrock, lane: LiteLLM) -> None:
+    bedrock.frames = [BEGIN, text("Hel"), frame("throttlingException", {"message": "Slow down"}, is_exception=True)]
+
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await read(lane)
+
+    assert caught.value.message == "Slow down"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_has_its_error(bedrock: Bedrock, lane: LiteLLM, stream: bool) -> None:
+    bedrock.status = 429
+
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await lane.send(make_exchange(model=MODEL, stream=stream))
+
+    assert (caught.value.message, caught.value.retry_after) == ("Slow down", 7)
