@@ -158,7 +158,8 @@ class Session:
                 self._say(f"{title}: {self._lanes_effort.turns[request.name]} turns")
                 found = judged_by_raw(run(measures.compare(systems, request, self._lanes_effort, self._by)))
                 self._add(title, found)
-                self.found.rows.append(report.cpu_row(title, found, bound=report.LANE_BOUND, base="bare"))
+                row = report.cpu_row(title, found, base="bare")
+                self.found.rows.append(dataclasses.replace(row, note=f"{row.note}; aim {report.LANE_AIM}"))
 
     def _lane_programs(self, upstream: str) -> tuple[Program, Program]:
         """Return the bare handler and the gateway, both with litellm in front of `upstream`."""

@@ -13,7 +13,7 @@ from gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.availability import why_unavailable
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.litellm_chunks import Chunks
-from gateway.providers.litellm_engine import load, mapped_fields, open_client, open_thread_client
+from gateway.providers.litellm_engine import load, mapped_fields, open_client, open_thread_client, quiet_records
 from gateway.providers.litellm_errors import explain
 from gateway.providers.litellm_line import Line, ThreadTransport, Transport
 from gateway.providers.litellm_reply import chat_reply, embedding_reply, image_reply
@@ -49,6 +49,7 @@ class LiteLLM:
         self._transport = Transport()
         self._client: Any = None
         self._thread_client: Any = None
+        self._record: Any = None
         self._mapped: dict[tuple[str, str], frozenset[str]] = {}  # by model and endpoint
         self._loading: asyncio.Task[Any] | None = None
 
@@ -91,6 +92,7 @@ class LiteLLM:
             mapped = mapped_fields(library, self._settings.prefix, *known)
             if len(self._mapped) < _MOST_MODELS:
                 self._mapped[known] = mapped
+        made["litellm_logging_obj"] = self._record(made, _FUNCTIONS[exchange.endpoint])
         made["allowed_openai_params"] = unmapped(made, exchange.endpoint, mapped)
         if self._is_over_our_lines:
             is_blocking = exchange.endpoint == "images/generations" and self._settings.prefix in _GOOGLE
@@ -128,6 +130,7 @@ class LiteLLM:
             raise UpstreamUnavailable(f"litellm is missing: {advice}", code="provider_not_installed") from None
         if self._client is None:
             self._client = open_client(self._transport)
+            self._record = quiet_records()
             threads = ThreadTransport(self._transport, asyncio.get_running_loop())
             self._thread_client = open_thread_client(threads)
         return library

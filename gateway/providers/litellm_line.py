@@ -230,7 +230,6 @@ def _open(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trace_configs=[tracing],
-        trust_env=True,
     )
 
 

@@ -11,7 +11,7 @@ from bench import canned_wires, options
 from bench.configs import BARE_COMMAND, WIRES_COMMAND, command, lanes_config
 from bench.load import Crew, content
 from bench.measures import Comparison, Series
-from bench.report import LANE_BOUND, cpu_row
+from bench.report import LANE_AIM, cpu_row
 from bench.session import judged_by_raw
 from bench.systems import Program, free_port
 from bench.systems import running as started
@@ -99,7 +99,7 @@ def test_only_raw_tells_whether_a_turn_of_the_lanes_was_calm() -> None:
 def test_a_lane_is_held_against_the_bare_handler() -> None:
     calm = comparison({"raw": [0.0, 0.0], "bare": [0.0, 0.0], "gateway": [0.0, 0.0]})
 
-    found = cpu_row("litellm lane, anthropic", calm, bound=LANE_BOUND, base="bare")
+    found = cpu_row("litellm lane, anthropic", calm, bound=LANE_AIM, base="bare")
 
     assert found.raw == pytest.approx(4000)
     assert found.is_within
