@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.wire import STEERING
+from gateway.wire import STEERING, refuse_steering
 from tests.support.app import MESSAGES, UPSTREAM_KEY, RunningGateway
 from tests.support.upstream import ScriptedUpstream
 
@@ -38,6 +41,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "chat/completions": {"model": "small", "messages": MESSAGES},
     "completions": {"model": "small", "prompt": "Hi"},
     "embeddings": {"model": "embedding", "input": "Hi"},
+    "images/generations": {"model": "small", "prompt": "Hi"},
 }
 
 
@@ -87,3 +91,22 @@ async def test_a_callers_text_is_never_filled_in(
     seen = upstream.requests[0].json
     assert seen["messages"] == [{"role": "user", "content": text, "name": text}]
     assert {name: seen[name] for name in fields} == fields
+
+
+NAMES = st.sampled_from(sorted(STEERING))
+NESTED = st.recursive(
+    st.sampled_from(["CANARY", '{"api_base": "CANARY"}', "${CANARY}"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(NESTED)
+def test_however_deep_it_is_hidden_it_stays_content(hidden: Any) -> None:
+    """T2, without HTTP: only the top of a request is looked at, and all else is left as it is."""
+    body = {"model": "small", "messages": MESSAGES, "metadata": {"a": hidden}, "vendor_field": hidden}
+    before = json.dumps(body)
+
+    refuse_steering(body)
+
+    assert json.dumps(body) == before
