@@ -56,7 +56,9 @@ def facts_of(entry: HostedSettings | LlamaCppSettings, model: str) -> ModelFacts
 
 def _local_facts(entry: LlamaCppSettings, model: str) -> ModelFacts | None:
     settings = entry.models.get(model)
-    return None if settings is None else ModelFacts(context_window=settings.context_window or LOCAL_WINDOW)
+    if settings is None or (settings.context_window is None and entry.max_input_tokens is None):
+        return None  # what the file was trained for is known to its process only
+    return ModelFacts(context_window=settings.context_window or LOCAL_WINDOW)
 
 
 def least(*limits: int | None) -> int | None:
