@@ -5,6 +5,7 @@ A pure function; nothing is opened or asked. How deployments are tried is decide
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from gateway.routing import RoutePlan, RouteSettings, RoutingPlan
 
 ProviderEntry = OpenAISettings | LiteLLMSettings | LlamaCppSettings
 
+_PLAIN_MODEL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._@-]{0,127}(?::[0-9]{1,3})?")
 _TEXT = ("small", "medium", "large")
 
 
@@ -105,9 +107,14 @@ def _spelled_out(
     if name in known and not (upstream and entry is not None and _knows(entry, model)):
         provider, upstream = known[name]
         entry = providers[provider]
-    if entry is None or not upstream:
+    if entry is None or not upstream or not _may_be_spelled(entry, upstream):
         return None
     return RoutePlan(name, "priority", (plan_deployment(provider, entry, upstream),))
+
+
+def _may_be_spelled(entry: ProviderEntry, model: str) -> bool:
+    """Tell whether a caller may name this model: litellm reads routes, regions and paths out of what looks like them."""
+    return not isinstance(entry, LiteLLMSettings) or _knows(entry, model) or _PLAIN_MODEL.fullmatch(model) is not None
 
 
 def _knows(entry: ProviderEntry, model: str) -> bool:

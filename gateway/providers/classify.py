@@ -122,7 +122,7 @@ def _word(value: Any) -> str | None:
 def _status_of(raw: Any, code: str | None, kind: str | None) -> int:
     if isinstance(raw, int) and 400 <= raw < 600:
         return raw
-    if code is not None and code.isdigit() and 400 <= int(code) < 600:
+    if code is not None and code.isascii() and code.isdigit() and 400 <= int(code) < 600:
         return int(code)
     for word in (code, kind):
         if word in _STATUS_BY_WORD:

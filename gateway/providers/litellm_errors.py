@@ -32,8 +32,9 @@ _TOO_LONG = re.compile(
     r"|maximum context length|context (?:window|limit)|too many (?:input )?tokens",
     re.IGNORECASE,
 )
-_UNPAID = re.compile(r"credit balance is too low", re.IGNORECASE)
-_BAD_KEY = re.compile(r"API[ _]key (?:not valid|expired|not found)|API_KEY_INVALID", re.IGNORECASE)
+# Anchored: further on in a sentence anything may be quoted, also from the request.
+_UNPAID = re.compile(r"Your credit balance is too low")
+_BAD_KEY = re.compile(r"API[ _]key (?:not valid|expired|not found)", re.IGNORECASE)
 _FIELD = re.compile(r"^[`'\"]?([a-z_]+(?:\.[a-z0-9_]+)*)[`'\"]?(?:: |\s+(?:is|may|must|cannot|does|should)\b)")
 _NAMED = re.compile(r"[`'\"]([a-z]+(?:_[a-z0-9]+)*)[`'\"]")
 _DELAY = re.compile(r'"retryDelay"\s*:\s*"([0-9.]+)s"')
@@ -47,6 +48,7 @@ _BAD_PICTURE = re.compile(
 )
 _UNSUPPORTED = re.compile(r"(?:does not support (?:parameters: \[)?|Setting )[`'\"]?([a-z_]+)")
 _PARAMS: Mapping[str, str] = {"embeddings": "input", "images/generations": "prompt"}
+_CALLERS = (400, 413, 422)
 _NO_FIELDS = frozenset({"error", "messages_error", "model"})
 
 
@@ -111,12 +113,12 @@ def explain_refusal(
         )
     reported = _reported(body)
     message = str(reported.get("message") or "")
-    if status in (400, 413, 422):
+    if status in _CALLERS:
         if _TOO_LONG.search(message):
             return ContextLengthExceeded(scrub(message, secrets), param=_PARAMS.get(endpoint, "messages"))
-        if _UNPAID.search(message):
+        if _UNPAID.match(message):
             status = 402
-        elif _BAD_KEY.search(message) or b"API_KEY_INVALID" in body:
+        elif _BAD_KEY.match(message):
             status = 401
     rest = retry_after(headers)
     if rest is None and (delay := _DELAY.search(body.decode(errors="replace"))):
@@ -146,9 +148,9 @@ def _explain_good(error: BaseException, line: Line, secrets: Sequence[str]) -> G
 
 def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str]) -> GatewayError:
     """Read litellm's own exception: it refused the request by itself, or asked over a connection of its own."""
-    for cause in _causes(error):
-        if isinstance(cause, aiohttp.ClientError):
-            return explain_line(cause)
+    broken = next((cause for cause in _causes(error) if isinstance(cause, aiohttp.ClientError)), None)
+    if broken is not None:
+        return explain_line(broken)
     sentence = _sentence(error)
     if _BAD_PICTURE.search(sentence):
         return UpstreamRejected(
@@ -160,6 +162,8 @@ def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str])
         return UpstreamTimeout("The upstream did not answer in time.")
     if status < 300 or (status >= 500 and not headers):
         return UpstreamProtocolError(f"The upstream could not be asked: {scrub(sentence, secrets)}")
+    if not headers and status in _CALLERS and not _TOO_LONG.search(sentence):
+        return _refused_by_itself(error, sentence, secrets)
     refused = explain_refusal(status, headers, orjson.dumps({"message": sentence}), endpoint, secrets)
     if isinstance(refused, UpstreamRejected):
         param, code = _told(error, "param", secrets), _told(error, "code", secrets)
@@ -179,6 +183,16 @@ def _head(error: BaseException) -> tuple[int, Mapping[str, str]]:
             return response.status_code, response.headers
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) else 0, {}
+
+
+def _refused_by_itself(error: BaseException, sentence: str, secrets: Sequence[str]) -> UpstreamRejected:
+    """Return the caller's error for what litellm refused unasked; its sentence may quote the request, so none is read."""
+    return UpstreamRejected(
+        scrub(sentence, secrets),
+        param=_told(error, "param", secrets) or _param_of(sentence),
+        code=_told(error, "code", secrets),
+        upstream_status=400,
+    )
 
 
 def _is_answer(error: BaseException) -> bool:

@@ -25,8 +25,8 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 _LAST_WORDS_BYTES = 16 * 1024
 # How Anthropic and Google say why a choice ended. Inside a JSON string the quotes would be escaped.
-_ENDING = re.compile(rb'"(?:finishReason|blockReason|stop_reason)"\s*:\s*"')
-_LONGEST_ENDING = 32
+_ENDING = re.compile(rb'"(?:finishReason|blockReason)"\s*:\s*"[A-Z_]+"|"stop_reason"\s*:\s*"[a-z_]+"')
+_LONGEST_ENDING = 64
 
 _current: ContextVar[Line] = ContextVar("_current")
 

@@ -6,6 +6,7 @@ schemas is looked at or altered.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,6 +73,9 @@ _SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"
 _IDLE: Mapping[str, Any] = {"n": 1, "logprobs": False, "store": False, "stop": [], "tools": [], "functions": []}
 # What litellm puts behind the base URL by itself, though bases usually end in it.
 _APPENDED: Mapping[str, str] = {"anthropic": "/v1"}
+_NO_MEDIA = frozenset({"function_call", "name", "role", "tool_call_id", "tool_calls"})
+_ADDRESS = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/|//|files/)")
+_NAMES_A_FILE = re.compile(r"\s*(?:files/|gs://|data:|https?://generativelanguage\.googleapis\.com/)", re.IGNORECASE)
 _TAKES_TOKENS = frozenset({"azure", "openai"})
 
 
@@ -85,6 +89,7 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
     if exchange.endpoint == "embeddings":
         _refuse_tokens(fields.get("input"), settings.prefix)
         _refuse_files(fields.get("input"))
+    _refuse_addresses(fields.get("messages"))
     seconds = exchange.patience.total_seconds
     made = {
         **fields,
@@ -157,5 +162,31 @@ def _refuse_tokens(given: Any, prefix: str) -> None:
 def _refuse_files(given: Any) -> None:
     """Refuse what litellm would take for a file in the account behind our key, and look up."""
     texts = given if isinstance(given, list) else [given]
-    if any(isinstance(text, str) and text.startswith("files/") for text in texts):
-        raise UpstreamRejected("A text cannot begin with 'files/' here: it would name a stored file.", param="input")
+    if any(isinstance(text, str) and _NAMES_A_FILE.match(text) for text in texts):
+        raise UpstreamRejected(
+            "A text cannot begin like the name of a stored file or a data: URL here.",
+            param="input",
+            code="invalid_value",
+        )
+
+
+def _refuse_addresses(messages: Any) -> None:
+    """Refuse media that are named instead of sent: litellm would fetch them from inside the gateway's network."""
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        parts = [value for name, value in message.items() if name not in _NO_MEDIA and not isinstance(value, str)]
+        if any(_names_media(part) for part in parts):
+            raise UpstreamRejected(
+                "This upstream takes media as data: URLs only; the gateway fetches nothing for a caller.",
+                param=f"messages[{index}].content",
+                code="invalid_image_url",
+            )
+
+
+def _names_media(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_names_media(inner) for inner in value)
+    if isinstance(value, dict):
+        if value.get("type") == "text":
+            value = {name: inner for name, inner in value.items() if name != "text"}
+        return "file_id" in value or any(_names_media(inner) for inner in value.values())
+    return isinstance(value, str) and _ADDRESS.match(value) is not None

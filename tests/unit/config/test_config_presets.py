@@ -170,6 +170,23 @@ def test_a_makers_name_before_a_model_is_not_taken_for_a_provider_that_does_not_
         assert (route.deployments[0].provider, route.deployments[0].model) == (provider, model)
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["../../v1beta/files?x=", "x:countTokens?x=", "a/b", "agent/A/B", "x#y", "..", "a..b", "x%2f", "responses/x", ""],
+)
+def test_behind_litellm_a_caller_can_name_no_paths_and_routes(load_text, model: str) -> None:
+    config = load_text(
+        "providers: {google: {api_key: x, classes: {large: odd/path:name}}, bedrock: }", {"AWS_REGION_NAME": "r"}
+    )
+
+    plan = resolve(config).plan
+    assert plan.direct(f"google/{model}") is None
+    assert plan.direct(f"bedrock/{model}") is None
+    assert plan.direct("google/odd/path:name") is not None
+    assert plan.direct("google/gemini-9.9-flash") is not None
+    assert plan.direct("bedrock/maker.model-1-v1:0") is not None
+
+
 def test_images_have_settings_of_their_own(load_text) -> None:
     config = load_text("providers: {heurist: {api_key: x}}")
 

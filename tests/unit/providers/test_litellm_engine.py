@@ -80,10 +80,10 @@ async def test_pictures_are_never_fetched_from_inside(lane: LiteLLM, url: str) -
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": PROMPT}]
     body = {"model": "small", "messages": [{"role": "user", "content": content}]}
 
-    with pytest.raises(UpstreamRejected, match="A picture cannot be read or fetched") as caught:
+    with pytest.raises(UpstreamRejected, match="takes media as data: URLs only") as caught:
         await lane.send(make_exchange(model="claude-haiku-4-5", body=body))
 
-    assert caught.value.param == "messages"
+    assert caught.value.param == "messages[0].content"
 
 
 async def test_without_the_library_a_call_says_what_to_install(lane: LiteLLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 import aiohttp
+import orjson
 import pytest
 
 from gateway.errors import (
@@ -116,3 +117,18 @@ def test_a_connection_that_is_not_trusted_is_named() -> None:
     told = explain_line(aiohttp.ClientConnectorSSLError(key, ssl.SSLError("bad")))
 
     assert told.code == "upstream_tls_error"
+
+
+@pytest.mark.parametrize(
+    "quoted", ["API_KEY_INVALID", "API key not valid", "API key expired", "Your credit balance is too low"]
+)
+def test_what_a_refusal_quotes_of_the_request_is_never_taken_for_our_accounts_fault(quoted: str) -> None:
+    """Otherwise one caller could make a deployment rest for all."""
+    sentence = f"Invalid value: {quoted}"
+    unasked, answered = make_line(), make_line()
+    answered.status, answered.refusal = 400, orjson.dumps({"error": {"message": sentence}})
+
+    by_itself = explain(Raised(quoted, 400), unasked, "chat/completions", [])
+    by_upstream = explain(Raised("x", 400), answered, "chat/completions", [])
+
+    assert (type(by_itself), type(by_upstream)) == (UpstreamRejected, UpstreamRejected)
