@@ -13,7 +13,14 @@ from gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.availability import why_unavailable
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.litellm_chunks import Chunks
-from gateway.providers.litellm_engine import load, mapped_fields, open_client, open_thread_client, quiet_records
+from gateway.providers.litellm_engine import (
+    load,
+    mapped_fields,
+    open_client,
+    open_thread_client,
+    quiet_records,
+    share_session,
+)
 from gateway.providers.litellm_errors import explain
 from gateway.providers.litellm_line import Line, ThreadTransport, Transport
 from gateway.providers.litellm_reply import chat_reply, embedding_reply, image_reply
@@ -130,6 +137,7 @@ class LiteLLM:
             raise UpstreamUnavailable(f"litellm is missing: {advice}", code="provider_not_installed") from None
         if self._client is None:
             self._client = open_client(self._transport)
+            share_session(library, self._transport)
             self._record = quiet_records()
             threads = ThreadTransport(self._transport, asyncio.get_running_loop())
             self._thread_client = open_thread_client(threads)

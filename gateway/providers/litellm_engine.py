@@ -133,6 +133,13 @@ def open_client(transport: object) -> Any:
     return _handlers().AsyncHTTPHandler(transport=transport, follow_redirects=False)
 
 
+def share_session(library: Any, transport: Any) -> None:
+    """Give litellm our connections for the providers that take no client, so that none of them follows a redirect."""
+    import httpx
+
+    library.aclient_session = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
+
+
 def open_thread_client(transport: Any) -> Any:
     """Return the client for the functions of litellm that block a thread."""
     import httpx
