@@ -63,14 +63,12 @@ def note_dropped(config: Config) -> Iterator[str]:
 def what_enables(name: str, config: Config) -> str:
     """Say what would let a class that nobody serves be served."""
     waiting = [
-        f"{provider} ({config.off[provider]})" for provider in config.off if _would_serve(config, provider, name)
+        f"{provider} ({config.off[provider]})"
+        for provider in config.off
+        if name in classes_of(config.providers[provider])
     ]
     first = f"switch on {', '.join(waiting)}, or " if waiting else "configure a provider that serves it, or "
     return f"No provider that is on serves the class '{name}'. To have it, {first}name a deployment in models.{name}."
-
-
-def _would_serve(config: Config, provider: str, name: str) -> bool:
-    return serves_class(config.providers[provider], name)
 
 
 def _of_class(alias: str, providers: Mapping[str, ProviderEntry]) -> RoutePlan:
@@ -136,10 +134,6 @@ def classes_of(entry: ProviderEntry) -> dict[str, str]:
     if isinstance(entry, LlamaCppSettings):
         return {name: model for model, local in entry.models.items() for name in local.classes}
     return {name: model for name, model in entry.classes.items() if model}
-
-
-def serves_class(entry: ProviderEntry, name: str) -> bool:
-    return name in classes_of(entry)
 
 
 def upstream_model(entry: ProviderEntry, word: str) -> str | None:

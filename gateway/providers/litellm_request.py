@@ -76,6 +76,8 @@ _APPENDED: Mapping[str, str] = {"anthropic": "/v1"}
 _NO_MEDIA = frozenset({"function_call", "name", "role", "tool_call_id", "tool_calls"})
 _ADDRESS = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/|//|files/)")
 _NAMES_A_FILE = re.compile(r"\s*(?:files/|gs://|data:|https?://generativelanguage\.googleapis\.com/)", re.IGNORECASE)
+# litellm asks these for images over connections of its own, which would carry our key to wherever they are sent.
+_IMAGES_FOLLOW_REDIRECTS = frozenset({"azure"})
 _TAKES_TOKENS = frozenset({"azure", "openai"})
 
 
@@ -85,7 +87,7 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
     Raises UpstreamRejected for what this provider can never be asked, UpstreamProtocolError for an endpoint that is
     not spoken to in this way.
     """
-    fields = _caller_fields(exchange)
+    fields = _caller_fields(exchange, settings.prefix)
     if exchange.endpoint == "embeddings":
         _refuse_tokens(fields.get("input"), settings.prefix)
         _refuse_files(fields.get("input"))
@@ -126,9 +128,9 @@ def unmapped(made: Mapping[str, Any], endpoint: str, mapped: frozenset[str]) -> 
     return sorted((made.keys() & _FIELDS[endpoint]) - _KNOWN_TO_ALL - mapped)
 
 
-def _caller_fields(exchange: Exchange) -> dict[str, Any]:
+def _caller_fields(exchange: Exchange, prefix: str) -> dict[str, Any]:
     known = _FIELDS.get(exchange.endpoint)
-    if known is None:
+    if known is None or (exchange.endpoint == "images/generations" and prefix in _IMAGES_FOLLOW_REDIRECTS):
         raise UpstreamProtocolError(f"This upstream does not serve /{exchange.endpoint}.")
     wanted = known | (exchange.allowed_extra - STEERING - _SETS_ALONE)
     return {

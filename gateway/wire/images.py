@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from gateway.call import Usage
 from gateway.errors import InvalidRequest
 from gateway.wire.mistakes import explain
-from gateway.wire.sse import EventTooLarge, SseScanner, data_of, parse_event
+from gateway.wire.sse import SseScanner, data_of, parse_event
 from gateway.wire.usage import read_usage
 
 LONGEST_PROMPT = 32_000  # characters; OpenAI's own limit for its image models
@@ -110,6 +110,8 @@ class ImageScanner(SseScanner):
     of the last of `images`. Some upstreams say one for all of them, so the end of the body after any is a good end.
     """
 
+    max_event_bytes = MAX_IMAGE_EVENT_BYTES
+
     def __init__(self, *, images: int = 1) -> None:
         super().__init__(keep_usage=False)
         self._images = images
@@ -135,14 +137,6 @@ class ImageScanner(SseScanner):
             kept.append(self._take(block[position:end]))
             position = end
         return b"".join(kept)
-
-    def _hold(self, piece: bytes) -> bytes:
-        if piece:
-            self._held.append(piece)
-            self._held_bytes += len(piece)
-            if self._held_bytes > MAX_IMAGE_EVENT_BYTES:
-                raise EventTooLarge
-        return b""
 
     def _take(self, event: bytes) -> bytes:
         if self.started and len(event) > _LARGE_EVENT_BYTES and _COMPLETED_WORD not in event:

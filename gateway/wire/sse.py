@@ -50,6 +50,7 @@ class SseScanner:
     be read is not a JSON object). `usage` is what the upstream counted, once it said so.
     """
 
+    max_event_bytes = MAX_EVENT_BYTES
     # How every scanner begins; most streams change only a few of them.
     is_over = done = started = broken = False
     error: Any = None
@@ -138,7 +139,7 @@ class SseScanner:
         if piece:
             self._held.append(piece)
             self._held_bytes += len(piece)
-            if self._held_bytes > MAX_EVENT_BYTES:
+            if self._held_bytes > self.max_event_bytes:
                 raise EventTooLarge
         return b""
 

@@ -13,12 +13,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 from pydantic import SecretStr
 
-from gateway.call import Usage
+from gateway.call import Endpoint, Usage
 from gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
     UpstreamAuthFailed,
     UpstreamOverloaded,
+    UpstreamProtocolError,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
@@ -26,7 +27,7 @@ from gateway.errors import (
 )
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm import LiteLLM
-from tests.support.exchanges import SHORT_SECONDS, make_exchange, make_patience
+from tests.support.exchanges import MESSAGES, SHORT_SECONDS, make_exchange, make_patience
 
 KEY = "azure-canary-0123456789"
 COUNTED = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -43,13 +44,14 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
 
 
 class Azure:
-    """Answers each request with `status` and `answer`, or with `chunks` as a stream that stays open if it `hangs`."""
+    """Answers each request with `redirect`, with `status` and `answer`, or with `chunks` as a stream that stays open if it `hangs`."""
 
     def __init__(self) -> None:
         self.status = 200
         self.answer: dict[str, Any] = {}
         self.chunks: list[dict[str, Any]] = []
         self.hangs = False
+        self.redirect = ""
         self.asked: list[dict[str, Any]] = []
         self.busy = asyncio.Event()
         self.left = asyncio.Event()
@@ -57,6 +59,8 @@ class Azure:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(json.loads(await request.read()))
         self.busy.set()
+        if self.redirect:
+            return web.Response(status=307, headers={"Location": self.redirect})
         try:
             if self.status != 200 or self.answer:
                 return web.json_response(self.answer, status=self.status, headers={"retry-after": "7"})
@@ -131,15 +135,28 @@ async def test_a_stream_that_ends_without_a_reason_is_interrupted(azure: Azure, 
     assert caught.value.code == "upstream_stream_interrupted"
 
 
-async def test_pictures_and_vectors_are_asked_for_without_keywords_of_our_own(azure: Azure, lane: LiteLLM) -> None:
-    azure.answer = {"created": 5, "data": [{"url": "http://x/y.png", "revised_prompt": "Cat"}]}
+async def test_pictures_are_not_asked_for_over_connections_that_follow_redirects(azure: Azure, lane: LiteLLM) -> None:
     picture = make_exchange(endpoint="images/generations", model="gpt-image-2", body={"prompt": "Cat"})
 
-    async with await lane.send(picture) as reply:
-        body = orjson.loads(reply.body)
+    with pytest.raises(UpstreamProtocolError, match="does not serve /images/generations"):
+        await lane.send(picture)
 
-    assert body == azure.answer
-    assert azure.asked == [{"prompt": "Cat"}]
+    assert azure.asked == []
+
+
+@pytest.mark.parametrize("endpoint", ["chat/completions", "embeddings"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_no_redirect_is_followed_with_our_key(
+    lane: LiteLLM, azure: Azure, endpoint: Endpoint, stream: bool
+) -> None:
+    azure.redirect = "/stolen"
+    body = {"model": "m", "messages": MESSAGES} if endpoint == "chat/completions" else {"model": "m", "input": "a"}
+
+    with pytest.raises(UpstreamProtocolError) as caught:
+        await lane.send(make_exchange(endpoint=endpoint, body=body, stream=stream and endpoint == "chat/completions"))
+
+    assert caught.value.code == "upstream_redirect"
+    assert len(azure.asked) == 1
 
 
 FAILURES: list[tuple[int, str, str, type[GatewayError]]] = [
