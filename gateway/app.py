@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway import logs
 from gateway.auth import KeyRing
 from gateway.call import Role
 from gateway.config import Config, is_loopback, resolve
@@ -42,7 +44,7 @@ from gateway.providers import (
     OpenAIWire,
     Provider,
 )
-from gateway.routing import Failover, Health, Refusals, RouteTable
+from gateway.routing import Failover, Health, Refusals, RouteTable, State
 from gateway.rundir import model_socket, model_status, model_trouble
 
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
@@ -97,7 +99,10 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
     ring = KeyRing(config.auth.keys)
     providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
-    failover = Failover(Health(clock), Refusals(), clock)
+    health = Health(clock, random.random, config.failover, partial(_tell, metrics))
+    failover = Failover(
+        health, Refusals(), clock, retry_budget=config.failover.retry_budget, spent=metrics.count_spent_budget
+    )
     answers = Answers(drain, clock)
     rooms = Rooms(
         ring=ring,
@@ -105,7 +110,7 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
         embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
         images=ImageRoutes(ImageDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
-        health=HealthRoutes(table, metrics, journal, ring, drain),
+        health=HealthRoutes(table, health, metrics, journal, ring, drain),
     )
     server = config.server
     hosts = Hosts(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts)
@@ -144,6 +149,19 @@ def make_provider(name: str, entry: OpenAISettings | LiteLLMSettings | LlamaCppS
             )
             for model, settings in entry.models.items()
         },
+    )
+
+
+def _tell(metrics: Metrics, deployment: str, before: State, state: State, reason: str) -> None:
+    """Write down that a deployment's state changed."""
+    metrics.note_state(deployment, state)
+    logs.event(
+        "deployment",
+        level="info" if state in ("closed", "half_open") else "warning",
+        deployment=deployment,
+        state=state,
+        before=before,
+        reason=reason,
     )
 
 

@@ -69,6 +69,17 @@ class Metrics:
         self._tokens = Counter(
             "gateway_tokens", "Tokens as upstreams counted them.", ["alias", "kind"], registry=registry
         )
+        self._transitions = Counter(
+            "gateway_breaker_transitions",
+            "Changes of a deployment's state, by the new state.",
+            ["deployment", "state"],
+            registry=registry,
+        )
+        self._spent_budget = Counter(
+            "gateway_retry_budget_exhausted",
+            "Attempts not made, because the retry budget was spent on deployments that fail.",
+            registry=registry,
+        )
         self._in_flight = Gauge(
             "gateway_in_flight_requests", "Requests being answered.", multiprocess_mode="livesum", registry=registry
         )
@@ -86,6 +97,14 @@ class Metrics:
     def end(self) -> None:
         """Count one request as answered; it may be observed later."""
         self._running -= 1
+
+    def note_state(self, deployment: str, state: str) -> None:
+        """Count that a deployment, named by its label, is in another state now."""
+        self._transitions.labels(deployment, state).inc()
+
+    def count_spent_budget(self) -> None:
+        """Count an attempt that was not made, to spare upstreams that fail."""
+        self._spent_budget.inc()
 
     def publish(self) -> None:
         """Put figures that are kept as plain numbers where the page finds them; to be called about once a second."""

@@ -14,7 +14,7 @@ from gateway.auth import AuthSettings
 from gateway.config.accepted import EmbeddingsSettings, RedisSettings, StoreSettings
 from gateway.http import ServerSettings
 from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, OpenAISettings
-from gateway.routing import RouteSettings
+from gateway.routing import FailoverSettings, RouteSettings
 
 CLASSES = ("small", "medium", "large", "embedding", "image")
 
@@ -42,6 +42,7 @@ class Document(BaseModel):
         dict[Alias, RouteSettings],
         Field(description="Names callers may send, besides the classes of the providers; what stands here wins."),
     ] = {}
+    failover: FailoverSettings = FailoverSettings()
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     redis: RedisSettings = RedisSettings()
     store: StoreSettings = StoreSettings()

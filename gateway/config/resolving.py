@@ -6,7 +6,7 @@ A pure function; nothing is opened or asked. How deployments are tried is decide
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from gateway.config.document import CLASSES, Config
 from gateway.config.planning import plan_deployment
 from gateway.providers import LiteLLMSettings, LlamaCppSettings, OpenAISettings
-from gateway.routing import RoutePlan, RouteSettings, RoutingPlan
+from gateway.routing import DeploymentPlan, DeploymentSettings, RoutePlan, RouteSettings, RoutingPlan
 
 ProviderEntry = OpenAISettings | LiteLLMSettings | LlamaCppSettings
 
@@ -82,13 +82,21 @@ def _of_class(alias: str, providers: Mapping[str, ProviderEntry]) -> RoutePlan:
 
 
 def _of_entry(alias: str, route: RouteSettings, providers: Mapping[str, ProviderEntry]) -> RoutePlan:
-    deployments = [
-        plan_deployment(deployment.provider, entry, model, deployment, route.timeouts)
-        for deployment in route.deployments
-        if (entry := providers.get(deployment.provider)) is not None
-        and (model := upstream_model(entry, deployment.model)) is not None
-    ]
-    return RoutePlan(alias, route.strategy, tuple(deployments))
+    def plans(written: Iterable[DeploymentSettings]) -> tuple[DeploymentPlan, ...]:
+        return tuple(
+            plan_deployment(deployment.provider, entry, model, deployment, route.timeouts)
+            for deployment in written
+            if (entry := providers.get(deployment.provider)) is not None
+            and (model := upstream_model(entry, deployment.model)) is not None
+        )
+
+    return RoutePlan(
+        alias,
+        route.strategy,
+        plans(route.deployments),
+        context_fallbacks=plans(route.context_fallbacks),
+        content_filter_fallbacks=plans(route.content_filter_fallbacks),
+    )
 
 
 def _spelled_out(

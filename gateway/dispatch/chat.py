@@ -6,8 +6,7 @@ Legacy completions go the same way: they differ in their wire shape only, which 
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.providers import Reply
-from gateway.routing import Failover, RouteTable
+from gateway.routing import Failover, Opened, RouteTable
 
 
 class ChatDispatcher:
@@ -17,7 +16,7 @@ class ChatDispatcher:
         self._routes = routes
         self._failover = failover
 
-    async def chat(self, call: Call) -> Reply:
+    async def chat(self, call: Call) -> Opened:
         """Return the reply to `call`, plain or streamed, to be used as an `async with`.
 
         Raises ModelNotFound, PermissionDenied, NoDeployment, or the error of the last deployment that was asked.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.providers import Reply
-from gateway.routing import Failover, RouteTable
+from gateway.routing import Failover, Opened, RouteTable
 
 
 class EmbeddingDispatcher:
@@ -14,7 +13,7 @@ class EmbeddingDispatcher:
         self._routes = routes
         self._failover = failover
 
-    async def embed(self, call: Call) -> Reply:
+    async def embed(self, call: Call) -> Opened:
         """Return the reply to `call`, to be used as an `async with`.
 
         Raises ModelNotFound, PermissionDenied, NoDeployment, or the error of the last deployment that was asked.

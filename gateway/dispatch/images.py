@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.providers import Reply
-from gateway.routing import Failover, RouteTable
+from gateway.routing import Failover, Opened, RouteTable
 
 
 class ImageDispatcher:
@@ -14,7 +13,7 @@ class ImageDispatcher:
         self._routes = routes
         self._failover = failover
 
-    async def generate(self, call: Call) -> Reply:
+    async def generate(self, call: Call) -> Opened:
         """Return the reply to `call`, plain or streamed, to be used as an `async with`.
 
         Raises ModelNotFound, PermissionDenied, NoDeployment, or the error of the last deployment that was asked.

@@ -29,7 +29,8 @@ def error_response(error: GatewayError, record: Record) -> web.Response:
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         headers["Retry-After-Ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
-    if len(record.attempts) > 1 and error.http_status in _RETRIED_BY_CLIENTS:
+    has_spent = len(record.attempts) > 1 or error.code == "insufficient_quota"  # no retry mends an unpaid bill
+    if has_spent and error.http_status in _RETRIED_BY_CLIENTS:
         headers["x-should-retry"] = "false"  # the gateway has spent the retries; clients would multiply them
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from gateway.auth import KeyRing
@@ -12,12 +14,15 @@ from gateway.http.answers import json_response
 from gateway.http.drain import Drain
 from gateway.http.journal import Journal
 from gateway.metrics import CONTENT_TYPE, Metrics
-from gateway.routing import RouteTable
+from gateway.routing import Health, RouteTable
 
 
 class HealthRoutes:
-    def __init__(self, routes: RouteTable, metrics: Metrics, journal: Journal, ring: KeyRing, drain: Drain) -> None:
+    def __init__(
+        self, routes: RouteTable, health: Health, metrics: Metrics, journal: Journal, ring: KeyRing, drain: Drain
+    ) -> None:
         self._routes = routes
+        self._health = health
         self._metrics = metrics
         self._journal = journal
         self._ring = ring
@@ -27,17 +32,28 @@ class HealthRoutes:
         return json_response({"status": "ok"})
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
-        """200 when every alias could be answered; a caller with a key is told which could not."""
+        """200 when every alias could be answered; a caller with a key is told which could not.
+
+        It is also told which deployments of this worker process are not well. They do not make it unready: others may
+        answer, and taking the gateway out of service would heal none of them.
+        """
         if self._drain.is_draining:
             return json_response({"status": "draining"}, 503)
         unready = await self._routes.unready()
-        if not unready:
-            return json_response({"status": "ready"})
+        body: dict[str, Any] = {"status": "not ready" if unready else "ready"}
+        if self._is_known(request):
+            if unready:
+                body["aliases"] = unready
+            if unwell := self._health.report():
+                body["deployments"] = unwell
+        return json_response(body, 503 if unready else 200)
+
+    def _is_known(self, request: web.Request) -> bool:
         try:
             self._ring.identify(token_of(request))
         except Unauthenticated:
-            return json_response({"status": "not ready"}, 503)
-        return json_response({"status": "not ready", "aliases": unready}, 503)
+            return False
+        return True
 
     async def metrics(self, _request: web.Request, _caller: Caller) -> web.StreamResponse:
         self._journal.write()

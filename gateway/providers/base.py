@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import hashlib
+from collections.abc import AsyncIterator, Hashable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -40,6 +41,11 @@ class Exchange:
     allowed_extra: frozenset[str] = frozenset()
 
 
+def account_of(host: str, *secrets: str) -> Hashable:
+    """Return what stands for a host and the key it is asked with, without telling the key."""
+    return host, hashlib.blake2b("\0".join(secrets).encode(), digest_size=16).digest()
+
+
 class Reply(Protocol):
     """An upstream's good answer, closed by leaving its `async with`.
 
@@ -63,9 +69,15 @@ class Reply(Protocol):
 
 
 class Provider(Protocol):
-    """Code and credentials for one kind of far side."""
+    """Code and credentials for one kind of far side.
+
+    Providers of one `account` are the same host and key to the far side; None where models share nothing.
+    """
 
     name: str
+
+    @property
+    def account(self) -> Hashable: ...
 
     async def send(self, exchange: Exchange) -> Reply:
         """Ask, and return once a plain answer is whole or a stream's first event has arrived and parsed.

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.availability import why_unavailable
-from gateway.providers.base import Exchange, PlainReply, Reply
+from gateway.providers.base import Exchange, PlainReply, Reply, account_of
 from gateway.providers.litellm_chunks import Chunks
 from gateway.providers.litellm_engine import (
     load,
@@ -51,6 +51,7 @@ class LiteLLM:
             secret.get_secret_value()
             for secret in (settings.api_key, *settings.headers.values(), *settings.options.values())
         )
+        self.account = account_of(f"{settings.prefix} {settings.base_url}", *self._secrets)
         self._is_over_our_lines = settings.prefix in _OVER_OUR_LINES
         self._sweeper = Sweeper()
         self._transport = Transport()

@@ -56,6 +56,8 @@ class _Lane(OpenAIWire):
 class LlamaCpp:
     """The provider of `kind: llamacpp`: one lane for each model."""
 
+    account = None  # each model is a process of its own
+
     def __init__(self, name: str, models: Mapping[str, LocalModel]) -> None:
         self.name = name
         self._models = models

@@ -23,7 +23,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.providers.base import Exchange, PlainReply, Reply
+from gateway.providers.base import Exchange, PlainReply, Reply, account_of
 from gateway.providers.classify import as_error_object, classify, classify_object
 from gateway.providers.images import ImageStream
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
@@ -59,6 +59,7 @@ class OpenAIWire:
         streams_usage: bool = True,
     ) -> None:
         self.name = name
+        self.account = account_of(str(URL(base_url).origin()), api_key)
         self._secrets = (api_key, *(headers or {}).values())
         self._streams_usage = streams_usage
         base = base_url.rstrip("/")

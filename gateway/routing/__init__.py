@@ -1,10 +1,12 @@
 """From an alias to an answer: the table of routes, their order, who rests, and the loop that tries them."""
 
-from gateway.routing.failover import Failover
+from gateway.routing.condition import State
+from gateway.routing.failover import Failover, Opened
 from gateway.routing.health import Health
 from gateway.routing.settings import (
     DeploymentPlan,
     DeploymentSettings,
+    FailoverSettings,
     RoutePlan,
     RouteSettings,
     RoutingPlan,
@@ -21,13 +23,16 @@ __all__ = [
     "DeploymentPlan",
     "DeploymentSettings",
     "Failover",
+    "FailoverSettings",
     "Health",
+    "Opened",
     "Refusals",
     "Route",
     "RoutePlan",
     "RouteSettings",
     "RouteTable",
     "RoutingPlan",
+    "State",
     "TimeoutSettings",
     "check_style",
 ]

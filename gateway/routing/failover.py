@@ -1,4 +1,4 @@
-"""The one loop that tries deployments until one answers; chat, streams, completions and embeddings all use it.
+"""The one loop that tries deployments until one answers; chat, streams, completions, embeddings and images all use it.
 
 It knows no provider and no HTTP: an attempt either returns a reply or raises an error that says whether another
 deployment may do better. A stream counts as answered when its first event has arrived and parsed; later the caller
@@ -8,44 +8,86 @@ has seen content and nothing is tried again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any
 
 from gateway.call import Attempt, Call
-from gateway.errors import GatewayError, NoDeployment, UpstreamError, UpstreamRejected
+from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    NoDeployment,
+    ShuttingDown,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+)
 from gateway.providers import Exchange, Reply
+from gateway.routing.budget import RetryBudget
 from gateway.routing.health import Health
-from gateway.routing.order import priority
+from gateway.routing.order import STRATEGIES
 from gateway.routing.shaping import Refusals, shape
 from gateway.routing.table import Deployment, Route
 
 _MOST_HEALED = 4  # fields of one call: as many as the presets' settings have
+_CONTENT_FILTER = "content_filter"
+
+Opened = AbstractAsyncContextManager[Reply]
 
 
 class Failover:
-    """Asks a route's deployments in order."""
+    """Asks a route's deployments in the order of its strategy; `spent` is told when the retry budget ends a search."""
 
-    def __init__(self, health: Health, refusals: Refusals, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        health: Health,
+        refusals: Refusals,
+        clock: Callable[[], float],
+        *,
+        retry_budget: float = 0.1,
+        spent: Callable[[], None] = lambda: None,
+    ) -> None:
         self._health = health
         self._refusals = refusals
         self._clock = clock
+        self._budget = RetryBudget(retry_budget)
+        self._spent = spent
 
-    async def first_success(self, call: Call, route: Route) -> Reply:
+    async def first_success(self, call: Call, route: Route) -> Opened:
         """Return the first good reply, to be used as an `async with`.
 
         Raises the last deployment's error when all fail, NoDeployment when all rest, and at once whatever the request
-        itself is to blame for.
+        itself is to blame for, unless the route names other deployments for that.
         """
+        self._budget.add_call()
+        try:
+            return await self._first_of(call, route)
+        except (ContextLengthExceeded, UpstreamRejected) as error:
+            instead = _instead(route, error)
+            if instead is None:
+                raise
+            try:
+                return await self._first_of(call, instead)
+            except GatewayError:
+                raise error from None  # what the caller can do something about
+
+    async def _first_of(self, call: Call, route: Route) -> Opened:
         failure: UpstreamError | None = None
-        for deployment in priority(route, self._health):
+        for deployment in STRATEGIES[route.strategy](route, self._health, call):
+            if failure is not None and self._budget.is_spent and self._health.of(deployment).failures:
+                self._spent()
+                continue
             try:
                 return await self._ask(call, deployment)
             except UpstreamError as error:
                 if not error.failover:
                     raise
+                if failure is not None:
+                    self._budget.charge()
                 failure = error
-        raise failure or self._all_resting(route)
+        raise self._last_word(failure, route)
 
-    async def _ask(self, call: Call, deployment: Deployment) -> Reply:
+    async def _ask(self, call: Call, deployment: Deployment) -> Opened:
         """Ask one deployment, and once more for each field that it refused and can do without."""
         for _ in range(_MOST_HEALED):
             body = shape(call, deployment, self._refusals)
@@ -56,30 +98,111 @@ class Failover:
                     raise
         return await self._attempt(call, deployment, shape(call, deployment, self._refusals))
 
-    async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Reply:
+    async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Opened:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
+        running = _Running(self._health, deployment, attempt)
         try:
             reply = await deployment.provider.send(_exchange(call, deployment, body))
         except GatewayError as error:
             attempt.outcome, attempt.detail = error.outcome, error.message
             if isinstance(error, UpstreamError):
                 error.deployment, attempt.status = deployment.name, error.upstream_status
-                self._health.note_failure(deployment.name, error)
+            attempt.ended = self._clock()
+            running.end(error)
             raise
         except BaseException:
             attempt.outcome = "cancelled"  # the caller left, or the process ends
-            raise
-        finally:
             attempt.ended = self._clock()
-        self._health.note_success(deployment.name)
-        return reply
+            running.leave()
+            raise
+        attempt.ended = self._clock()
+        return running.begin_reply(reply, stream=call.stream)
 
-    def _all_resting(self, route: Route) -> NoDeployment:
-        rest = min(self._health.rest_seconds(deployment.name) for deployment in route.deployments)
-        return NoDeployment(
-            f"Every deployment of '{route.alias}' is resting after a rate limit or a refused key.", retry_after=rest
-        )
+    def _last_word(self, failure: UpstreamError | None, route: Route) -> GatewayError:
+        """Return the error the caller reads when nobody is left to ask."""
+        rest = min(self._health.wait_seconds(deployment) for deployment in route.deployments)
+        if failure is None:
+            return NoDeployment(
+                f"Every deployment of '{route.alias}' is resting after failures, a rate limit or a refused key.",
+                retry_after=rest,
+            )
+        if isinstance(failure, UpstreamRateLimited) and rest > 0.0:
+            failure.retry_after = rest  # the first of the group to wake, not the last that was asked
+        return failure
+
+
+class _Running:
+    """One call that a deployment is answering: the reply's `async with`, and what its end says of the deployment.
+
+    A stream that breaks after its first event has failed, however good its status was.
+    """
+
+    __slots__ = ("_attempt", "_deployment", "_health", "_is_over", "_probes", "_reply")
+
+    def __init__(self, health: Health, deployment: Deployment, attempt: Attempt) -> None:
+        self._health = health
+        self._deployment = deployment
+        self._attempt = attempt
+        self._probes = health.begin(deployment)
+        self._reply: Reply | None = None
+        self._is_over = False
+
+    def begin_reply(self, reply: Reply, *, stream: bool) -> Opened:
+        """Return what the caller is to open: a plain reply is whole, of a stream the first event has arrived."""
+        condition = self._health.of(self._deployment)
+        pace = condition.stream_pace if stream else condition.plain_pace
+        pace.note(self._attempt.ended - self._attempt.started, self._attempt.ended)
+        if not stream:
+            self.end(None)
+            return reply
+        if self._probes:
+            self._health.note_success(self._deployment)  # alive: others need not wait for this stream's end
+        self._reply = reply
+        return self
+
+    def end(self, error: GatewayError | None) -> None:
+        """Count the call as over, well or with `error`."""
+        self.leave()
+        if error is None:
+            self._health.note_success(self._deployment)
+        else:
+            self._health.note_failure(self._deployment, error)
+
+    def leave(self) -> None:
+        """Count the call as over without a word on the deployment."""
+        self._is_over = True
+        self._health.of(self._deployment).end(probed=self._probes)
+
+    async def __aenter__(self) -> Reply:
+        assert self._reply is not None  # noqa: S101  only what has a reply is handed out
+        return await self._reply.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._reply is not None:
+                await self._reply.__aexit__(kind, error, trace)
+        finally:
+            if not self._is_over:
+                self._settle(error)
+
+    def _settle(self, error: BaseException | None) -> None:
+        outcome = self._attempt.outcome
+        if error is not None or outcome == ShuttingDown.code:
+            self.leave()  # the caller's end or ours
+        elif outcome == "ok":
+            self.end(None)
+        else:
+            self.end(UpstreamError(self._attempt.detail, code=outcome))
+
+
+def _instead(route: Route, error: GatewayError) -> Route | None:
+    """Return the route to other deployments for what `error` says of the request."""
+    if isinstance(error, ContextLengthExceeded):
+        return route.larger
+    return route.unfiltered if error.code == _CONTENT_FILTER else None
 
 
 def _exchange(call: Call, deployment: Deployment, body: dict[str, Any]) -> Exchange:

@@ -1,15 +1,79 @@
-"""In which order a route's deployments are tried: pure iterators over what is healthy."""
+"""In which order a route's deployments are tried: pure iterators over what is healthy.
+
+Each looks at a deployment's health in the moment it would yield it, for the attempts before it may have changed that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from gateway.call import Call
 from gateway.routing.health import Health
 from gateway.routing.table import Deployment, Route
 
+# A strategy: the deployments of a route, best first, without those that rest.
+Strategy = Callable[[Route, Health, Call], Iterator[Deployment]]
 
-def priority(route: Route, health: Health) -> Iterator[Deployment]:
-    """Yield the deployments in their configured order, leaving out those that rest."""
+
+def priority(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
+    """Yield the deployments in their configured order; one that grew far slower than it was comes after the others."""
+    shunned: list[Deployment] = []
     for deployment in route.deployments:
-        if not health.rest_seconds(deployment.name):
+        if not health.may_ask(deployment):
+            continue
+        if len(route.deployments) > 1 and _is_shunned(deployment, health, call):
+            shunned.append(deployment)
+        else:
             yield deployment
+    yield from _askable(shunned, health)
+
+
+def weighted(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
+    """Yield the deployments in random order: each comes first as often as its weight among those that are healthy says."""
+    waiting = [deployment for deployment in route.deployments if health.may_ask(deployment)]
+    while waiting:
+        point = health.dice() * sum(deployment.weight for deployment in waiting)
+        chosen = waiting[-1]
+        for deployment in waiting:
+            point -= deployment.weight
+            if point < 0:
+                chosen = deployment
+                break
+        waiting.remove(chosen)
+        if health.may_ask(chosen):
+            yield chosen
+
+
+def least_busy(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
+    """Yield the deployments by the calls they are answering now, for each unit of their weight."""
+    yield from _askable(
+        sorted(route.deployments, key=lambda deployment: health.of(deployment).in_flight / deployment.weight), health
+    )
+
+
+def lowest_latency(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
+    """Yield the deployments by how soon their answers began lately; those of which nothing is known come first."""
+    now = health.clock()
+
+    def expected(deployment: Deployment) -> float:
+        condition = health.of(deployment)
+        return (condition.stream_pace if call.stream else condition.plain_pace).expected(now)
+
+    yield from _askable(sorted(route.deployments, key=expected), health)
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "priority": priority,
+    "weighted": weighted,
+    "least_busy": least_busy,
+    "lowest_latency": lowest_latency,
+}
+
+
+def _askable(deployments: Iterable[Deployment], health: Health) -> Iterator[Deployment]:
+    return (deployment for deployment in deployments if health.may_ask(deployment))
+
+
+def _is_shunned(deployment: Deployment, health: Health, call: Call) -> bool:
+    # Plain answers take as long as they are long, so only the beginning of streams tells of a slow upstream.
+    return call.stream and health.of(deployment).stream_pace.is_shunned(health.clock())

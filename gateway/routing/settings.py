@@ -15,6 +15,9 @@ PLAIN_ANSWER_SECONDS = 600.0  # as long as OpenAI's clients wait
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
+StrategyName = Literal["priority", "weighted", "least_busy", "lowest_latency"]
+
+
 class RoutingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +71,8 @@ class DeploymentSettings(RoutingSettings):
         Field(description="Fields beyond OpenAI's that callers may send to a provider of the wire litellm."),
     ] = ()
     weight: Annotated[
-        float, Field(gt=0, description="Used by the strategy `weighted`. Not enforced by this version.")
+        float,
+        Field(gt=0, description="Its share under the strategy `weighted`, its capacity under `least_busy`."),
     ] = 1.0
     settings: Annotated[
         dict[str, JsonValue], Field(description="Request fields sent when the caller left them out.")
@@ -91,14 +95,48 @@ class DeploymentSettings(RoutingSettings):
 class RouteSettings(RoutingSettings):
     """An alias's ordered deployments."""
 
-    strategy: Annotated[Literal["priority"], Field(description="priority: in the order they stand here.")] = "priority"
+    strategy: Annotated[
+        StrategyName,
+        Field(
+            description="priority: in the order they stand here; weighted: at random by weight; least_busy: fewest "
+            "running calls first; lowest_latency: whose answers began soonest lately."
+        ),
+    ] = "priority"
     deployments: Annotated[
         tuple[DeploymentSettings, ...], Field(min_length=1, description="Tried in turn until one answers.")
     ]
+    context_fallbacks: Annotated[
+        tuple[DeploymentSettings, ...],
+        Field(description="Asked instead when the request is too long for the model that was asked."),
+    ] = ()
+    content_filter_fallbacks: Annotated[
+        tuple[DeploymentSettings, ...],
+        Field(description="Asked instead when a content filter refuses the request."),
+    ] = ()
     truncation: Annotated[
         Literal["drop_oldest", "middle", "refuse"] | None, Field(description="Not enforced by this version.")
     ] = None
     timeouts: TimeoutSettings = TimeoutSettings()
+
+
+class FailoverSettings(RoutingSettings):
+    """When a deployment that fails is left alone, and for how long."""
+
+    open_after_failures: Annotated[
+        int, Field(ge=1, le=20, description="Failures in a row; half of the last 20 open the breaker too.")
+    ] = 5
+    first_rest_seconds: Annotated[
+        Seconds, Field(description="The first rest; each that ends in another failure doubles the next.")
+    ] = 1.0
+    longest_rest_seconds: Annotated[Seconds, Field(description="No rest of an open breaker is longer.")] = 300.0
+    retry_budget: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Attempts at deployments that just failed, for each call; 3 more are always there.",
+        ),
+    ] = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +165,10 @@ class RoutePlan:
     """An alias with its deployments resolved."""
 
     alias: str
-    strategy: str
+    strategy: StrategyName
     deployments: tuple[DeploymentPlan, ...]
+    context_fallbacks: tuple[DeploymentPlan, ...] = ()
+    content_filter_fallbacks: tuple[DeploymentPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.call import Call, Caller, Endpoint
 from gateway.errors import ModelNotFound, PermissionDenied
 from gateway.providers import Provider, TokenField
-from gateway.routing.settings import DeploymentPlan, RoutePlan, RoutingPlan, TimeoutSettings
+from gateway.routing.settings import DeploymentPlan, RoutePlan, RoutingPlan, StrategyName, TimeoutSettings
 from gateway.routing.styles import choose_class, split_style
 
 AUTO = "auto"
@@ -23,7 +23,8 @@ class Deployment:
     """One provider and one upstream model, ready to be asked.
 
     `name` is `provider/model`; `label` is the same in metrics, where the model is `other` unless it is configured.
-    `settings` fill in what a request leaves out, by endpoint, without those that the model `refuses`.
+    `settings` fill in what a request leaves out, by endpoint, without those that the model `refuses`. Deployments of the
+    same `account` share a host and a key; None shares with nobody.
     """
 
     name: str
@@ -37,16 +38,23 @@ class Deployment:
     refuses: frozenset[str] = frozenset()
     drop_params: bool = False
     allowed_extra: frozenset[str] = frozenset()
+    weight: float = 1.0
+    account: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An alias's deployments in their configured order; `label` is the alias in metrics."""
+    """An alias's deployments in their configured order; `label` is the alias in metrics.
+
+    `larger` and `unfiltered` lead to what is asked instead when a request is too long, or a content filter refuses it.
+    """
 
     alias: str
     label: str
-    strategy: str
+    strategy: StrategyName
     deployments: tuple[Deployment, ...]
+    larger: Route | None = None
+    unfiltered: Route | None = None
 
     @property
     def in_one_space(self) -> Route:
@@ -111,15 +119,22 @@ class RouteTable:
         return None if plan is None else self._build(plan, "other")
 
     def _build(self, plan: RoutePlan, label: str) -> Route:
-        deployments = tuple(self._deploy(deployment, label) for deployment in plan.deployments)
-        return Route(plan.alias, label, plan.strategy, deployments)
+        def over(plans: tuple[DeploymentPlan, ...]) -> Route:
+            return Route(plan.alias, label, plan.strategy, tuple(self._deploy(each, label) for each in plans))
+
+        return replace(
+            over(plan.deployments),
+            larger=over(plan.context_fallbacks) if plan.context_fallbacks else None,
+            unfiltered=over(plan.content_filter_fallbacks) if plan.content_filter_fallbacks else None,
+        )
 
     def _deploy(self, plan: DeploymentPlan, label: str) -> Deployment:
         name = f"{plan.provider}/{plan.model}"
+        provider = self._providers[plan.provider]
         return Deployment(
             name=name,
             label=name if label != "other" else f"{plan.provider}/other",
-            provider=self._providers[plan.provider],
+            provider=provider,
             model=plan.model,
             settings={
                 endpoint: {field: value for field, value in fields.items() if field not in plan.refuses}
@@ -131,6 +146,8 @@ class RouteTable:
             refuses=plan.refuses,
             drop_params=plan.drop_params,
             allowed_extra=plan.allowed_extra,
+            weight=plan.weight,
+            account=provider.account,
         )
 
     def _not_found(self, alias: str, caller: Caller) -> str:

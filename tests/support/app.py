@@ -6,7 +6,8 @@ import asyncio
 import io
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,14 +156,19 @@ class RunningGateway:
 
 
 @asynccontextmanager
-async def running(text: str, *, environ: Mapping[str, str] | None = None) -> AsyncIterator[RunningGateway]:
-    """Serve the application that the configuration describes, on a free port of 127.0.0.1."""
+async def running(
+    text: str, *, environ: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[RunningGateway]:
+    """Serve the application that the configuration describes, on a free port of 127.0.0.1.
+
+    `clock` is what deployments rest by; the limits of attempts and streams keep to real time.
+    """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = parse(text, str(directory / "gateway.yaml"), environ=environ or {})
         log = io.BytesIO()
         with redirect_stderr(io.TextIOWrapper(log, write_through=True)) as wrapper:
-            application = build(config, run_dir=directory)
+            application = build(config, run_dir=directory, clock=clock)
         stack.callback(wrapper.detach)  # or the wrapper would close the log when it is collected
         held = stack.enter_context(closing(reserve("127.0.0.1", 0)))
         session = await stack.enter_async_context(

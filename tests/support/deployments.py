@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import get_args
 
-from gateway.call import Endpoint, Usage
+from gateway.call import Caller, Endpoint, Usage
 from gateway.providers import Exchange, PlainReply, Provider, Reply
-from gateway.routing import DeploymentPlan, RoutePlan, RouteTable, RoutingPlan, TimeoutSettings
+from gateway.routing import (
+    Deployment,
+    DeploymentPlan,
+    FailoverSettings,
+    Health,
+    RoutePlan,
+    RouteTable,
+    RoutingPlan,
+    TimeoutSettings,
+)
+
+ANYONE = Caller("anyone")
 
 
 class FakeClock:
@@ -27,6 +38,8 @@ class FakeClock:
 
 class ScriptedProvider:
     """Raises the next error of its script, then answers for ever; each answer takes `takes_seconds` of the clock."""
+
+    account: Hashable = None
 
     def __init__(
         self, name: str, *errors: BaseException, clock: FakeClock | None = None, takes_seconds: float = 0.0
@@ -54,6 +67,16 @@ class ScriptedProvider:
 
     async def close(self) -> None:
         return None
+
+
+def make_health(clock: FakeClock, *, dice: float = 0.5, settings: FailoverSettings | None = None) -> Health:
+    """Return a Health without chance: at 0.5 the jitter is nothing."""
+    return Health(clock, lambda: dice, settings)
+
+
+def make_deployments(*names: str) -> list[Deployment]:
+    """Return deployments written as `provider/model`, each of an account of its own."""
+    return list(make_table({"small": list(names)}).visible(ANYONE)[0].deployments)
 
 
 def make_plan(alias: str, *deployments: str) -> RoutePlan:

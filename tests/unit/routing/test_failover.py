@@ -21,14 +21,14 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.routing import Failover, Health, Refusals
-from tests.support.deployments import FakeClock, ScriptedProvider, make_table
+from tests.support.deployments import FakeClock, ScriptedProvider, make_deployments, make_health, make_table
 from tests.support.exchanges import make_call
 
 
 async def ask(clock: FakeClock, call: Call, *providers: ScriptedProvider, health: Health | None = None) -> bytes:
     """Send the call to a route with one deployment of each provider; return the answer."""
     table = make_table({"small": [f"{provider.name}/m" for provider in providers]}, providers)
-    failover = Failover(health or Health(clock), Refusals(), clock)
+    failover = Failover(health or make_health(clock), Refusals(), clock)
     async with await failover.first_success(call, table.resolve(call)) as reply:
         return reply.body
 
@@ -92,9 +92,10 @@ async def test_when_all_fail_the_last_error_is_told_with_its_deployment(clock: F
 
 
 async def test_when_all_rest_the_earliest_to_wake_is_told(clock: FakeClock) -> None:
-    health = Health(clock)
-    health.note_failure("first/m", UpstreamRateLimited("x", retry_after=9.0))
-    health.note_failure("second/m", UpstreamRateLimited("x", retry_after=4.0))
+    health = make_health(clock)
+    first_deployment, second_deployment = make_deployments("first/m", "second/m")
+    health.note_failure(first_deployment, UpstreamRateLimited("x", retry_after=9.0))
+    health.note_failure(second_deployment, UpstreamRateLimited("x", retry_after=4.0))
     first, second = ScriptedProvider("first"), ScriptedProvider("second")
 
     with pytest.raises(NoDeployment) as caught:
@@ -106,7 +107,7 @@ async def test_when_all_rest_the_earliest_to_wake_is_told(clock: FakeClock) -> N
 
 
 async def test_a_rate_limit_keeps_later_requests_away_until_it_is_over(clock: FakeClock) -> None:
-    health = Health(clock)
+    health = make_health(clock)
     first, second = (
         ScriptedProvider("first", UpstreamRateLimited("x", retry_after=2.0)),
         ScriptedProvider("second"),

@@ -1,12 +1,17 @@
-"""Who asked to be left alone is left alone for that long."""
+"""Who failed or asked to be left alone is left alone for that long, and found out about when it is over."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
     UpstreamAuthFailed,
     UpstreamError,
+    UpstreamModelMissing,
     UpstreamOverloaded,
     UpstreamProtocolError,
     UpstreamRateLimited,
@@ -14,75 +19,267 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.routing import Health
-from gateway.routing.health import AUTH_REST_SECONDS, UNSTATED_REST_SECONDS
-from gateway.routing.order import priority
-from tests.support.deployments import FakeClock, make_table
-from tests.support.exchanges import make_call
+from gateway.routing import FailoverSettings, Health, State
+from gateway.routing.health import AUTH_REST_SECONDS, MISSING_REST_SECONDS, QUOTA_REST_SECONDS
+from tests.support.deployments import FakeClock, make_deployments, make_health
+
+LAB, OTHER = make_deployments("lab/tiny", "other/tiny")
+DOWN = UpstreamUnavailable("x")
+
+
+def fail(health: Health, times: int, error: GatewayError = DOWN) -> None:
+    """Let the lab fail that often, each time as a call that was begun and is over."""
+    for _ in range(times):
+        probed = health.begin(LAB)
+        health.of(LAB).end(probed=probed)
+        health.note_failure(LAB, error)
 
 
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
         (UpstreamRateLimited("x", retry_after=2.5), 2.5),
-        (UpstreamRateLimited("x"), UNSTATED_REST_SECONDS),
+        (UpstreamRateLimited("x"), 1.0),
+        (UpstreamRateLimited("x", code="insufficient_quota", retry_after=2.0), QUOTA_REST_SECONDS),
         (UpstreamAuthFailed("x"), AUTH_REST_SECONDS),
+        (UpstreamModelMissing("x"), MISSING_REST_SECONDS),
+        (UpstreamOverloaded("x", retry_after=3.0), 3.0),
         (UpstreamUnavailable("x"), 0.0),
         (UpstreamTimeout("x"), 0.0),
         (UpstreamProtocolError("x"), 0.0),
-        (UpstreamRejected("x"), 0.0),
         (UpstreamOverloaded("x"), 0.0),
+        (UpstreamRejected("x"), 0.0),
+        (ContextLengthExceeded("x"), 0.0),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, UpstreamError) else None,
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_a_failure_makes_a_deployment_rest_as_long_as_its_kind_says(
     clock: FakeClock, error: UpstreamError, seconds: float
 ) -> None:
-    health = Health(clock)
+    health = make_health(clock)
 
-    health.note_failure("lab/tiny", error)
+    health.note_failure(LAB, error)
 
-    assert health.rest_seconds("lab/tiny") == pytest.approx(seconds)
-    assert health.rest_seconds("lab/other") == 0.0
+    assert health.wait_seconds(LAB) == pytest.approx(seconds)
+    assert health.may_ask(LAB) == (seconds == 0.0)
+    assert health.wait_seconds(OTHER) == 0.0
 
 
 def test_a_rest_ends_by_the_clock(clock: FakeClock) -> None:
-    health = Health(clock)
-    health.note_failure("lab/tiny", UpstreamRateLimited("x", retry_after=2.0))
+    health = make_health(clock)
+    health.note_failure(LAB, UpstreamRateLimited("x", retry_after=2.0))
 
     clock.advance(1.5)
-    almost = health.rest_seconds("lab/tiny")
+    almost = health.wait_seconds(LAB)
     clock.advance(0.5)
 
     assert almost == pytest.approx(0.5)
-    assert health.rest_seconds("lab/tiny") == 0.0
+    assert health.may_ask(LAB)
 
 
-def test_a_shorter_rest_does_not_cut_a_longer_one(clock: FakeClock) -> None:
-    health = Health(clock)
-    health.note_failure("lab/tiny", UpstreamAuthFailed("x"))
+def test_a_shorter_rest_does_not_cut_a_longer_one_and_a_longer_one_counts(clock: FakeClock) -> None:
+    health = make_health(clock)
 
-    health.note_failure("lab/tiny", UpstreamRateLimited("x", retry_after=1.0))
+    waits = []
+    for seconds in (9.0, 1.0, 20.0):
+        health.note_failure(LAB, UpstreamRateLimited("x", retry_after=seconds))
+        waits.append(health.wait_seconds(LAB))
 
-    assert health.rest_seconds("lab/tiny") == pytest.approx(AUTH_REST_SECONDS)
-
-
-def test_an_answer_ends_a_rest(clock: FakeClock) -> None:
-    health = Health(clock)
-    health.note_failure("lab/tiny", UpstreamRateLimited("x", retry_after=9.0))
-
-    health.note_success("lab/tiny")
-
-    assert health.rest_seconds("lab/tiny") == 0.0
+    assert waits == pytest.approx([9.0, 9.0, 20.0])
 
 
-def test_the_order_is_the_configured_one_without_those_that_rest(clock: FakeClock) -> None:
-    health = Health(clock)
-    route = make_table({"small": ["a/1", "b/2", "c/3"]}).resolve(make_call("small"))
-    health.note_failure("b/2", UpstreamRateLimited("x", retry_after=2.0))
+def test_an_answer_that_was_on_its_way_does_not_end_a_rest_that_was_asked_for(clock: FakeClock) -> None:
+    health = make_health(clock)
+    health.note_failure(LAB, UpstreamRateLimited("x", retry_after=9.0))
 
-    resting = [deployment.name for deployment in priority(route, health)]
-    clock.advance(3)
+    health.note_success(LAB)
 
-    assert resting == ["a/1", "c/3"]
-    assert [deployment.name for deployment in priority(route, health)] == ["a/1", "b/2", "c/3"]
+    assert health.wait_seconds(LAB) == pytest.approx(9.0)
+
+
+def test_rate_limits_that_state_no_time_double_up_to_half_a_minute_until_an_answer(clock: FakeClock) -> None:
+    health = make_health(clock)
+    waits = []
+
+    for _ in range(7):
+        health.note_failure(LAB, UpstreamRateLimited("x"))
+        waits.append(health.wait_seconds(LAB))
+        clock.advance(waits[-1])
+    health.note_success(LAB)
+    health.note_failure(LAB, UpstreamRateLimited("x"))
+
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 30, 30])
+    assert health.wait_seconds(LAB) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("dice", "seconds"), [(0.0, 0.9), (0.5, 1.0), (1.0, 1.1)])
+def test_rests_are_spread_by_a_tenth(clock: FakeClock, dice: float, seconds: float) -> None:
+    health = make_health(clock, dice=dice)
+
+    health.note_failure(LAB, UpstreamRateLimited("x"))
+
+    assert health.wait_seconds(LAB) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("error", "shares"),
+    [
+        (UpstreamRateLimited("x", retry_after=5.0), True),
+        (UpstreamAuthFailed("x"), True),
+        (UpstreamModelMissing("x"), False),
+        (UpstreamOverloaded("x", retry_after=5.0), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_deployments_that_share_host_and_key_rest_together(
+    clock: FakeClock, error: UpstreamError, shares: bool
+) -> None:
+    health = make_health(clock)
+    lab, sister = replace(LAB, account="host and key"), replace(OTHER, account="host and key")
+
+    health.note_failure(lab, error)
+
+    assert health.may_ask(sister) is not shares
+    clock.advance(600)
+    assert health.may_ask(sister)
+
+
+def test_failures_in_a_row_open_the_breaker_and_one_call_at_a_time_finds_out(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, 4)
+    still = health.may_ask(LAB)
+
+    fail(health, 1)
+
+    assert still
+    assert not health.may_ask(LAB)
+    clock.advance(1.0)
+    assert health.may_ask(LAB)
+    assert health.begin(LAB)
+    assert not health.may_ask(LAB)
+    health.of(LAB).end(probed=True)
+    health.note_success(LAB)
+    assert health.may_ask(LAB)
+    assert health.report() == {}
+
+
+def test_a_probe_whose_caller_left_makes_room_for_another(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, 5)
+    clock.advance(1.0)
+    probed = health.begin(LAB)
+
+    health.of(LAB).end(probed=probed)
+
+    assert health.may_ask(LAB)
+    assert health.report()["lab/tiny"]["state"] == "half_open"
+
+
+def test_each_probe_that_fails_doubles_the_rest_up_to_five_minutes(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, 5)
+    waits = [health.wait_seconds(LAB)]
+
+    for _ in range(10):
+        clock.advance(waits[-1])
+        fail(health, 1)
+        waits.append(health.wait_seconds(LAB))
+
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300])
+
+
+def test_calls_that_were_on_their_way_when_it_opened_do_not_prolong_the_rest(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, 5)
+    clock.advance(0.5)
+
+    for _ in range(20):
+        health.note_failure(LAB, DOWN)
+
+    assert health.wait_seconds(LAB) == pytest.approx(0.5)
+
+
+def test_half_of_the_last_twenty_open_the_breaker_too(clock: FakeClock) -> None:
+    health = make_health(clock)
+    opened_after = 0
+
+    for number in range(1, 40):
+        fail(health, 1) if number % 2 else health.note_success(LAB)
+        if not health.may_ask(LAB):
+            opened_after = number
+            break
+
+    assert opened_after == 19  # the tenth failure
+
+
+def test_failures_of_long_ago_are_forgotten(clock: FakeClock) -> None:
+    health = make_health(clock)
+
+    for _ in range(30):
+        fail(health, 1)
+        clock.advance(31)
+
+    assert health.may_ask(LAB)
+
+
+@pytest.mark.parametrize("error", [UpstreamRejected("x"), ContextLengthExceeded("x")], ids=lambda e: type(e).__name__)
+def test_a_request_that_is_refused_shows_that_the_deployment_is_alive(clock: FakeClock, error: GatewayError) -> None:
+    health = make_health(clock)
+    fail(health, 4)
+
+    health.note_failure(LAB, error)
+    fail(health, 4)
+
+    assert health.may_ask(LAB)
+
+
+def test_settings_say_when_it_opens_and_for_how_long(clock: FakeClock) -> None:
+    settings = FailoverSettings(open_after_failures=2, first_rest_seconds=7, longest_rest_seconds=9)
+    health = make_health(clock, settings=settings)
+
+    fail(health, 2)
+    first = health.wait_seconds(LAB)
+    clock.advance(first)
+    fail(health, 1)
+
+    assert (first, health.wait_seconds(LAB)) == pytest.approx((7, 9))
+
+
+def test_a_report_says_who_is_not_well_why_and_for_how_long(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, 5, UpstreamTimeout("x"))
+    health.note_failure(OTHER, UpstreamModelMissing("x"))
+
+    assert health.report() == {
+        "lab/tiny": {"state": "open", "reason": "upstream_timeout", "seconds": 1.0, "failures": 5},
+        "other/tiny": {"state": "resting", "reason": "upstream_model_not_found", "seconds": 300.0, "failures": 0},
+    }
+
+
+def test_changes_are_told_once_each(clock: FakeClock) -> None:
+    told: list[tuple[str, State, State, str]] = []
+    health = Health(clock, lambda: 0.5, None, lambda *change: told.append(change))
+
+    fail(health, 8)
+    clock.advance(1.0)
+    probed = health.begin(LAB)
+    health.of(LAB).end(probed=probed)
+    health.note_success(LAB)
+    health.note_success(LAB)
+
+    assert told == [
+        ("lab/tiny", "closed", "open", "upstream_error"),
+        ("lab/tiny", "open", "half_open", "upstream_error"),
+        ("lab/tiny", "half_open", "closed", "it answered"),
+    ]
+
+
+def test_made_up_deployments_do_not_pile_up(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, 5)
+
+    for number in range(5000):
+        health.note_success(replace(OTHER, name=f"other/{number}"))
+
+    assert len(health._conditions) <= 2000
+    assert not health.may_ask(LAB)
