@@ -21,6 +21,7 @@ from gateway.routing import DeploymentPlan
 BAD_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 DEFAULT_FILE = Path("gateway.yaml")
 
+AUTO_RULE = "small, medium or large, by the task"
 WIDTH_OF_FILES = 1000  # characters: nothing is cut where no terminal tells its own
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -51,10 +52,18 @@ def routes(
 def describe(config: Config, resolved: Resolved) -> Iterator[dict[str, Any]]:
     """Yield one mapping for each alias; a class that nobody serves has no deployments and says why."""
     for alias, route in resolved.plan.routes.items():
-        deployments = [_deployment(resolved, deployment) for deployment in route.deployments]
-        yield {"alias": alias, "strategy": route.strategy, "deployments": deployments, "missing": None}
+        yield {
+            "alias": alias,
+            "strategy": route.strategy,
+            "deployments": [_deployment(resolved, deployment) for deployment in route.deployments],
+            "context_fallbacks": [_deployment(resolved, deployment) for deployment in route.context_fallbacks],
+            "content_filter_fallbacks": [
+                _deployment(resolved, deployment) for deployment in route.content_filter_fallbacks
+            ],
+            "missing": None,
+        }
     if resolved.plan.chooses:
-        yield {"alias": "auto", "strategy": "small, medium or large, by the task", "deployments": [], "missing": None}
+        yield {"alias": "auto", "strategy": AUTO_RULE, "deployments": [], "missing": None}
     for name, reason in resolved.plan.missing.items():
         yield {"alias": name, "strategy": None, "deployments": [], "missing": reason}
 
@@ -85,17 +94,26 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for heading in ("alias", "deployment", "window", "longest answer", "$/M in", "$/M out", "retires", "key"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
-        for number, deployment in enumerate(row["deployments"] or [None]):
-            alias = row["alias"] if number == 0 else ""
-            if deployment is None:
-                table.add_row(alias, (row["missing"] and "-") or row["strategy"])
-                continue
-            table.add_row(Text(alias), *(Text(_cell(value)) for value in deployment.values()))
+        for cells in _lines(row):
+            table.add_row(*(Text(_cell(value)) for value in cells))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
     console.print(table)
     for row in rows:
         if row["missing"]:
             console.print(row["missing"], markup=False, soft_wrap=True)
+
+
+def _lines(row: dict[str, Any]) -> Iterator[list[object]]:
+    """Yield the cells of each line that an alias takes."""
+    name = row["alias"] if row["strategy"] in (None, "priority", AUTO_RULE) else f"{row['alias']} ({row['strategy']})"
+    if not row["deployments"]:
+        yield [name, "-" if row["missing"] else row["strategy"]]
+    for deployment in row["deployments"]:
+        yield [name, *deployment.values()]
+        name = ""
+    for reason, instead in (("too long", "context_fallbacks"), ("filtered", "content_filter_fallbacks")):
+        for deployment in row.get(instead, ()):
+            yield [f"  if {reason}", *deployment.values()]
 
 
 def _cell(value: object) -> str:

@@ -5,19 +5,22 @@ Works on the plain tree, as `rules.py` does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.config.document import CLASSES
 from gateway.config.outline import Outline
-from gateway.config.tree import Place, Tree, mapping, nearest
+from gateway.config.tree import Place, Tree, mapping, nearest, sequence
+
+# Where the configuration of an alias names deployments.
+LISTS = ("deployments", "context_fallbacks", "content_filter_fallbacks")
 
 
-def check_deployments(tree: Tree, alias: str, deployments: list[Any], outline: Outline) -> None:
+def check_deployments(tree: Tree, alias: str, route: Mapping[str, Any], outline: Outline) -> None:
     """Note what is wrong with the deployments of one alias, each and together."""
     spaces: list[tuple[str, str]] = []  # what is written, and the model by its last name: makers' names come before it
     embeds = alias == "embedding"
-    for index, deployment in enumerate(deployments):
-        place: Place = ("models", alias, "deployments", index)
+    for place, deployment in deployments_of(alias, route):
         provider, model = _parts(deployment)
         if provider is None or model is None:
             continue
@@ -37,6 +40,13 @@ def check_deployments(tree: Tree, alias: str, deployments: list[Any], outline: O
             ("models", alias, "deployments"),
             f"vectors of different embedding models cannot be mixed; expected one model, got {', '.join(written for written, _ in spaces)}",
         )
+
+
+def deployments_of(alias: str, route: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
+    """Yield each deployment that the configuration of an alias names, with its place in the file."""
+    for name in LISTS:
+        for index, deployment in enumerate(sequence(route.get(name))):
+            yield ("models", alias, name, index), deployment
 
 
 def _parts(deployment: object) -> tuple[str | None, str | None]:

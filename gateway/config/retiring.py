@@ -16,7 +16,7 @@ def warn_of_retirement(resolved: Resolved, today: date) -> Iterator[str]:
     """Yield a line for each deployment of a route whose model is switched off within 60 days of `today`, or was."""
     seen: set[str] = set()
     for alias, route in resolved.plan.routes.items():
-        for deployment in route.deployments:
+        for deployment in route.every_deployment:
             day = retirement(resolved, deployment)
             name = f"{deployment.provider}/{deployment.model}"
             if day is None or name in seen or (day - today).days > WARNING_DAYS:

@@ -10,7 +10,7 @@ import os
 import re
 from typing import Any
 
-from gateway.config.deployments import check_deployments
+from gateway.config.deployments import check_deployments, deployments_of
 from gateway.config.document import CLASSES, NAME_EXPECTED, NAME_PATTERN
 from gateway.config.outline import Outline
 from gateway.config.tree import Place, Tree, mapping, nearest, sequence
@@ -35,9 +35,8 @@ def check_rules(tree: Tree) -> None:
             _check_local_models(tree, place, mapping(entry.get("models")))
     for alias, route in mapping(tree.root.get("models")).items():
         _check_alias(tree, alias, outline)
-        check_deployments(tree, alias, sequence(mapping(route).get("deployments")), outline)
-        for index, deployment in enumerate(sequence(mapping(route).get("deployments"))):
-            place = ("models", alias, "deployments", index)
+        check_deployments(tree, alias, mapping(route), outline)
+        for place, deployment in deployments_of(alias, mapping(route)):
             _check_settings(tree, (*place, "settings"), mapping(deployment).get("settings"))
             for position, name in enumerate(sequence(mapping(deployment).get("allowed_extra"))):
                 if name in STEERING or name in CALLERS_OWN:

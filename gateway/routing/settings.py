@@ -170,6 +170,11 @@ class RoutePlan:
     context_fallbacks: tuple[DeploymentPlan, ...] = ()
     content_filter_fallbacks: tuple[DeploymentPlan, ...] = ()
 
+    @property
+    def every_deployment(self) -> tuple[DeploymentPlan, ...]:
+        """Return the deployments and those that are asked instead."""
+        return (*self.deployments, *self.context_fallbacks, *self.content_filter_fallbacks)
+
 
 @dataclass(frozen=True, slots=True)
 class RoutingPlan:

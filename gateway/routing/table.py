@@ -59,9 +59,11 @@ class Route:
     @property
     def in_one_space(self) -> Route:
         """Return the route over those deployments whose vectors can stand for the first's: of the same model and size."""
+        if len(self.deployments) == 1 and self.larger is None and self.unfiltered is None:
+            return self
         first = _space(self.deployments[0])
         same = tuple(deployment for deployment in self.deployments if _space(deployment) == first)
-        return self if len(same) == len(self.deployments) else replace(self, deployments=same)
+        return replace(self, deployments=same, larger=None, unfiltered=None)
 
 
 class RouteTable:

@@ -63,7 +63,8 @@ CASES = {
     ),
     "an unknown strategy": (
         "models: {small: {strategy: priorty, deployments: [lab/x]}}\n",
-        "gateway.yaml:2: models.small.strategy: expected one of: priority, got 'priorty'",
+        "gateway.yaml:2: models.small.strategy: expected one of: priority, weighted, least_busy, lowest_latency, got "
+        "'priorty'; did you mean 'priority'?",
     ),
     "an unknown role": (
         "auth: {keys: [{name: a, key: b, role: amdin}]}\n",
@@ -114,6 +115,20 @@ CASES = {
         "models: {vectors: {deployments: [lab/other, local/minilm]}}\n",
         "gateway.yaml:2: models.vectors.deployments: vectors of different embedding models cannot be mixed; "
         "expected one model, got 'lab/other', 'local/minilm'",
+    ),
+    "a larger model of an unknown provider": (
+        "models: {a: {deployments: [lab/x], context_fallbacks: [lap/y]}}\n",
+        "gateway.yaml:2: models.a.context_fallbacks[0]: unknown provider 'lap/y'; did you mean 'lab'?",
+    ),
+    "a setting that steers, where a filter refuses": (
+        "models: {a: {deployments: [lab/x], content_filter_fallbacks: [{provider: lab, model: y, settings: {api_key: x}}]}}\n",
+        "gateway.yaml:2: models.a.content_filter_fallbacks[0].settings.api_key: steers calls and cannot be sent; "
+        "credentials and addresses belong to the provider",
+    ),
+    "a larger model of another space": (
+        "models: {embedding: {deployments: [local/embedding], context_fallbacks: [lab/other]}}\n",
+        "gateway.yaml:2: models.embedding.deployments: vectors of different embedding models cannot be mixed; "
+        "expected one model, got 'local/embedding', 'lab/other'",
     ),
     "an alias that hides a provider's models": (
         "models: {lab/x: {deployments: [lab/x]}}\n",
@@ -320,7 +335,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(complain) -> Non
         "${APP_KEY:-…} would give it a default",
         "gateway.yaml:4: auth.keys[0].models[0]: unknown model 'chatt'; did you mean 'chat'?",
         "gateway.yaml:6: providers.opnai: this name is no preset, so the entry needs a kind; did you mean 'openai'?",
-        "gateway.yaml:9: models.chat.strategy: expected one of: priority, got 'fastest'",
+        "gateway.yaml:9: models.chat.strategy: expected one of: priority, weighted, least_busy, lowest_latency, got 'fastest'",
         "gateway.yaml:9: models.chat.deployments[1]: unknown provider 'loca/smollm2'; did you mean 'local'?",
     ]
 

@@ -162,8 +162,8 @@ def test_a_mistake_in_a_merged_value_is_told_at_the_line_it_stands_on(complain) 
     """)
 
     assert lines == [
-        "gateway.yaml:6: models.a.strategy: expected one of: priority, got 'fast'",
-        "gateway.yaml:6: models.b.strategy: expected one of: priority, got 'fast'",
+        "gateway.yaml:6: models.a.strategy: expected one of: priority, weighted, least_busy, lowest_latency, got 'fast'",
+        "gateway.yaml:6: models.b.strategy: expected one of: priority, weighted, least_busy, lowest_latency, got 'fast'",
     ]
 
 

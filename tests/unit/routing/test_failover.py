@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,8 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.routing import Failover, Health, Refusals
+from gateway.providers import Exchange, Reply
+from gateway.routing import Failover, FailoverSettings, Health, Refusals
 from tests.support.deployments import FakeClock, ScriptedProvider, make_deployments, make_health, make_table
 from tests.support.exchanges import make_call
 
@@ -182,3 +184,144 @@ async def test_usage_that_was_not_asked_for_is_not_wanted(clock: FakeClock, opti
     await ask(clock, make_call(stream=True, body={"stream_options": options}), provider)
 
     assert provider.asked[0].wants_usage is False
+
+
+async def test_a_request_that_is_too_long_goes_to_the_larger_model_that_the_route_names(clock: FakeClock) -> None:
+    call = make_call()
+
+    body = await ask_instead(clock, call, ContextLengthExceeded("too long"))
+
+    assert body == b"other"
+    assert [attempt.outcome for attempt in call.record.attempts] == ["context_length_exceeded", "ok"]
+
+
+async def test_a_filtered_request_goes_to_the_model_that_the_route_names_for_it(clock: FakeClock) -> None:
+    error = UpstreamRejected("x", upstream_status=400, code="content_filter")
+
+    assert await ask_instead(clock, make_call(), error, which="unfiltered") == b"other"
+
+
+@pytest.mark.parametrize(
+    ("error", "which"),
+    [
+        (ContextLengthExceeded("too long"), "unfiltered"),
+        (UpstreamRejected("x", upstream_status=400, code="content_filter"), "larger"),
+        (UpstreamRejected("x", upstream_status=400, code="bad"), "unfiltered"),
+    ],
+    ids=["too long", "filtered", "bad"],
+)
+async def test_no_other_refusal_goes_there(clock: FakeClock, error: GatewayError, which: str) -> None:
+    with pytest.raises(type(error)):
+        await ask_instead(clock, make_call(), error, which=which)
+
+
+async def test_when_the_larger_model_fails_too_the_caller_reads_what_it_can_mend(clock: FakeClock) -> None:
+    with pytest.raises(ContextLengthExceeded, match="too long"):
+        await ask_instead(clock, make_call(), ContextLengthExceeded("too long"), UpstreamUnavailable("x"))
+
+
+async def ask_instead(
+    clock: FakeClock, call: Call, first: GatewayError, *second: GatewayError, which: str = "larger"
+) -> bytes:
+    """Send the call to a route whose one deployment fails and which names another for it; return the answer."""
+    providers = ScriptedProvider("one", first), ScriptedProvider("other", *second)
+    table = make_table({"small": ["one/m"], "big": ["other/m"]}, providers)
+    other = table.resolve(make_call("big"))
+    route = replace(table.resolve(call), larger=other if which == "larger" else None)
+    route = replace(route, unfiltered=other if which == "unfiltered" else None)
+    async with await Failover(make_health(clock), Refusals(), clock).first_success(call, route) as reply:
+        return reply.body
+
+
+async def test_a_total_outage_costs_little_more_attempts_than_there_are_calls(clock: FakeClock) -> None:
+    providers = [EverFailing(name) for name in ("a", "b", "c")]
+    table = make_table({"small": ["a/m", "b/m", "c/m"]}, providers)
+    failover = Failover(make_health(clock), Refusals(), clock)
+    refused_at_once = 0
+
+    for _ in range(1000):
+        call = make_call()
+        with pytest.raises(GatewayError):
+            await failover.first_success(call, table.resolve(call))
+        refused_at_once += not call.record.attempts
+        clock.advance(0.01)
+
+    attempts = sum(len(provider.asked) for provider in providers)
+    assert attempts <= 1.10 * 1000 + 3
+    assert attempts < 60  # breakers: five to open each, then probes that come ever more rarely
+    assert refused_at_once > 900
+
+
+async def test_a_dead_deployment_is_hardly_asked_once_its_breaker_is_open(clock: FakeClock) -> None:
+    dead, sound = EverFailing("a"), ScriptedProvider("b")
+    table = make_table({"small": ["a/m", "b/m"]}, [dead, sound])
+    failover = Failover(make_health(clock), Refusals(), clock)
+
+    for _ in range(10_000):
+        call = make_call()
+        async with await failover.first_success(call, table.resolve(call)) as reply:
+            assert reply.body == b"b"
+        clock.advance(0.01)
+
+    assert len(dead.asked) - 5 <= 0.01 * 10_000
+
+
+async def test_a_spent_budget_spares_who_just_failed_but_never_who_is_well(clock: FakeClock) -> None:
+    spent: list[int] = []
+    failing, doubtful = EverFailing("a"), ScriptedProvider("b", *[UpstreamUnavailable("x")] * 2)
+    table = make_table({"small": ["a/m", "b/m"]}, [failing, doubtful])
+    settings = FailoverSettings(open_after_failures=20)
+    failover = Failover(
+        make_health(clock, settings=settings), Refusals(), clock, retry_budget=0.0, spent=lambda: spent.append(1)
+    )
+    asked = []
+
+    for _ in range(3):
+        with pytest.raises(UpstreamUnavailable):
+            call = make_call()
+            await failover.first_success(call, table.resolve(call))
+        asked.append(len(doubtful.asked))
+
+    assert asked == [1, 1, 1]
+    assert len(spent) == 2
+
+
+async def test_a_stream_that_breaks_after_content_counts_against_its_deployment(clock: FakeClock) -> None:
+    provider = ScriptedProvider("a")
+    table = make_table({"small": ["a/m"]}, [provider])
+    health = make_health(clock)
+    failover = Failover(health, Refusals(), clock)
+    deployment = table.resolve(make_call()).deployments[0]
+
+    for _ in range(5):
+        call = make_call(stream=True)
+        async with await failover.first_success(call, table.resolve(call)):
+            running = health.of(deployment).in_flight
+            call.record.attempts[-1].outcome = "upstream_stream_interrupted"  # as whoever sends the stream writes it
+
+    assert running == 1
+    assert health.of(deployment).in_flight == 0
+    assert not health.may_ask(deployment)
+
+
+async def test_a_caller_that_leaves_says_nothing_of_the_deployment(clock: FakeClock) -> None:
+    table = make_table({"small": ["a/m"]}, [ScriptedProvider("a")])
+    health = make_health(clock)
+    failover = Failover(health, Refusals(), clock)
+    deployment = table.resolve(make_call()).deployments[0]
+
+    for _ in range(9):
+        call = make_call(stream=True)
+        with pytest.raises(asyncio.CancelledError):
+            async with await failover.first_success(call, table.resolve(call)):
+                raise asyncio.CancelledError
+
+    assert (health.of(deployment).in_flight, health.of(deployment).failures) == (0, 0)
+
+
+class EverFailing(ScriptedProvider):
+    """Fails whenever it is asked."""
+
+    async def send(self, exchange: Exchange) -> Reply:
+        self.asked.append(exchange)
+        raise UpstreamUnavailable("x")
