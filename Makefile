@@ -62,6 +62,12 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# A seeded random campaign of faults on loopback: make chaos FAULTS=100000 SEED=7
+FAULTS ?= 5000
+SEED ?= 1
+chaos: .venv/installed-dev
+	$(BIN)/python -m tests.support.campaign --faults $(FAULTS) --seed $(SEED) 2>&1 | grep -v '"event":'
+
 bench: .venv/installed-dev
 	$(BIN)/python -m bench
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.canned import API_KEY, TRICKLE
@@ -29,16 +30,35 @@ _SETTINGS = (
 
 
 def gateway_config(upstream: str, data_dir: Path, workers: int = 1) -> str:
-    """Return a gateway.yaml with one hosted provider at `upstream`, a key, and every feature on."""
+    """Return a gateway.yaml with three deployments at `upstream` for each alias, a key, and every feature on."""
     aliases = {"small": "canned", TRICKLE: f"canned-{TRICKLE}", "embedding": "canned"}
+    names = ("bench", "second", "third")
     models = "".join(
-        f"  {alias}: {{deployments: [{{provider: bench, model: {model}}}]}}\n" for alias, model in aliases.items()
+        f"  {alias}: {{deployments: [{', '.join(f'{{provider: {name}, model: {model}}}' for name in names)}]}}\n"
+        for alias, model in aliases.items()
+    )
+    providers = "".join(
+        f'  {name}: {{kind: openai, base_url: "{upstream}", api_key: {name}, {_SETTINGS}}}\n' for name in names
     )
     return (
         f'server: {{host: 127.0.0.1, workers: {workers}, data_dir: "{data_dir}"}}\n'
         f"auth:\n  keys:\n    - {_KEY}\n"
-        f'providers:\n  bench: {{kind: openai, base_url: "{upstream}", api_key: x, {_SETTINGS}}}\n'
-        f"models:\n{models}"
+        f"providers:\n{providers}models:\n{models}"
+    )
+
+
+def failing_config(dead_ports: Sequence[int], holder_port: int, data_dir: Path) -> str:
+    """Return a gateway.yaml whose `outage` has dead deployments only, and whose `held` never gets an answer."""
+    providers = "".join(
+        f'  dead{port}: {{kind: openai, base_url: "http://127.0.0.1:{port}/v1", api_key: x}}\n' for port in dead_ports
+    )
+    dead = ", ".join(f"dead{port}/any" for port in dead_ports)
+    return (
+        f'server: {{host: 127.0.0.1, workers: 1, data_dir: "{data_dir}"}}\n'
+        f"auth:\n  keys:\n    - {_KEY}\n"
+        f'providers:\n{providers}  holder: {{kind: openai, base_url: "http://127.0.0.1:{holder_port}/v1", api_key: x}}\n'
+        f"models:\n  outage: {{deployments: [{dead}]}}\n"
+        "  held: {deployments: [holder/held]}\n  midway: {deployments: [holder/held-midway]}\n"
     )
 
 

@@ -23,6 +23,8 @@ LANE_AIM = 0.5  # times a bare handler that calls litellm; wished for, not owed
 START_BOUND_SECONDS = 1.0
 MEMORY_BOUND_MEGABYTES = 90.0
 TWO_WORKERS_BOUND = 1.8
+OUTAGE_BOUND_MILLISECONDS = 50.0
+LEAVING_BOUND_MILLISECONDS = 250.0
 
 UNSURE = "interval spans bound"
 TOO_BUSY = "machine too busy: no verdict"

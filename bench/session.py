@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import configs, measures, profiling, report
+from bench import configs, failures, measures, profiling, report
 from bench.accounting import MEGABYTE
 from bench.canned import CHAT, REQUESTS, Request
 from bench.canned_wires import lanes
@@ -67,6 +67,8 @@ class Session:
                 self._one_worker(requests, cores)
             if self._wants("lanes"):
                 self._lanes(cores)
+            if self._wants("failures"):
+                self._failures(cores)
             if self._wants("workers"):
                 self._two_workers(cores)
         if self._wants("workers"):
@@ -171,6 +173,31 @@ class Session:
             Program("bare", configs.command(configs.BARE_COMMAND, upstream=upstream, port=bare), bare),
             Program("gateway", gateway, own),
         )
+
+    def _failures(self, cores: Cores) -> None:
+        """Measure how soon an outage is told, and how soon upstreams are let go."""
+        self._say("failures: a dead upstream, and callers that leave")
+        for title, found in run(self._fail(cores)).items():
+            bound = report.OUTAGE_BOUND_MILLISECONDS if "outage" in title else report.LEAVING_BOUND_MILLISECONDS
+            note = f"99th percentile; largest {found.largest:.1f}"
+            self.found.rows.append(Row(title, "ms", None, found.p99, bound=bound, bounded="value", note=note))
+
+    async def _fail(self, cores: Cores) -> dict[str, failures.Milliseconds]:
+        holder = failures.Holder()
+        await holder.open()
+        try:
+            with self._stage.running(self._stage.failing(holder.port), cores.measured) as gateway:
+                port = gateway.port
+                return {
+                    "error in a total outage": await failures.outage(port, "outage"),
+                    "caller gone, plain": await failures.leaving(port, holder, "held", stream=False),
+                    "caller gone, before content": await failures.leaving(port, holder, "held", stream=True),
+                    "caller gone, in a stream": await failures.leaving(
+                        port, holder, "midway", stream=True, midway=True
+                    ),
+                }
+        finally:
+            await holder.close()
 
     def _two_workers(self, cores: Cores) -> None:
         """Measure what two workers cost per request on one core: their metrics are shared through files."""

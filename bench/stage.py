@@ -72,6 +72,14 @@ class Stage:
         argv = configs.command(self._gateway_command, config=file, port=port, upstream=self.upstream)
         return Program(name, argv, port, workers=workers)
 
+    def failing(self, holder_port: int) -> Program:
+        """Return the gateway in front of dead deployments and one that holds every request."""
+        port = free_port()
+        file = self.directory / f"failing-{port}.yaml"
+        dead = [free_port() for _ in range(3)]
+        file.write_text(configs.failing_config(dead, holder_port, self.directory / f"state-{port}"))
+        return Program("gateway", configs.command(self._gateway_command, config=file, port=port, upstream=""), port)
+
     def nginx(self) -> Program | None:
         """Return nginx as a proxy, None where it is not installed."""
         if shutil.which("nginx") is None:

@@ -14,8 +14,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.call import Attempt, Record, Usage
+from gateway.errors import NoDeployment
 from gateway.tallies import Spread, Tallies, Tally
 
+CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -80,6 +82,18 @@ class Metrics:
             "Attempts not made, because the retry budget was spent on deployments that fail.",
             registry=registry,
         )
+        self._no_deployment = Counter(
+            "gateway_no_deployment",
+            "Requests refused because every deployment was resting.",
+            ["alias"],
+            registry=registry,
+        )
+        self._disconnects = Counter(
+            "gateway_client_disconnect",
+            "Callers that left before the end of their answer: in their own body, before the first event, or after it.",
+            ["phase"],
+            registry=registry,
+        )
         self._in_flight = Gauge(
             "gateway_in_flight_requests", "Requests being answered.", multiprocess_mode="livesum", registry=registry
         )
@@ -122,7 +136,11 @@ class Metrics:
         duration = ended - record.started
         requests.add()
         durations.observe(duration)
+        if status == CLIENT_GONE:
+            self._disconnects.labels(_phase(record)).inc()
         if not record.attempts:
+            if record.error == NoDeployment.code:
+                self._no_deployment.labels(record.alias).inc()
             return
         upstream = record.stream_seconds
         for attempt in record.attempts:
@@ -187,6 +205,12 @@ class Metrics:
         whole = CollectorRegistry()
         MultiProcessCollector(whole, path=directory)  # type: ignore[no-untyped-call]  # the library leaves it untyped
         return generate_latest(whole)
+
+
+def _phase(record: Record) -> str:
+    if not record.attempts:
+        return "body"
+    return "answer" if record.first_event else "waiting"
 
 
 def forget_process(directory: Path, pid: int) -> None:

@@ -30,9 +30,9 @@ from gateway.http.answers import error_response
 from gateway.http.drain import Drain
 from gateway.http.hosts import Hosts
 from gateway.http.journal import Finished, Journal
+from gateway.metrics import CLIENT_GONE
 
 RECORD = web.RequestKey("record", Record)
-CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
 
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -159,3 +159,41 @@ def test_the_page_of_one_worker_adds_up_all_of_them(tmp_path: Path) -> None:
     assert page["gateway_tokens_total", "completion", "small"] == 20
     assert page["gateway_upstream_duration_seconds_sum", "lab/tiny"] == pytest.approx(10)
     assert page["gateway_in_flight_requests",] == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "phase"),
+    [
+        (make_record(), "body"),
+        (make_record(attempts=[make_attempt(1, "cancelled")]), "waiting"),
+        (make_record(attempts=[make_attempt(1)], first_event=101.0), "answer"),
+    ],
+    ids=["body", "waiting", "answer"],
+)
+def test_a_caller_that_left_is_counted_by_when_it_did(record: Record, phase: str) -> None:
+    metrics = Metrics()
+
+    observe(metrics, record, status=499)
+
+    assert read(metrics.render())["gateway_client_disconnect_total", phase] == 1
+
+
+def test_requests_that_nobody_could_be_asked_for_are_counted_by_alias() -> None:
+    metrics = Metrics()
+
+    observe(metrics, make_record(error="no_healthy_deployment"), status=503)
+    observe(metrics, make_record(error="server_shutting_down"), status=503)
+
+    assert read(metrics.render())["gateway_no_deployment_total", "small"] == 1
+
+
+def test_changes_of_a_deployments_state_and_spent_budgets_are_counted() -> None:
+    metrics = Metrics()
+
+    metrics.note_state("lab/tiny", "open")
+    metrics.note_state("lab/tiny", "open")
+    metrics.count_spent_budget()
+
+    page = read(metrics.render())
+    assert page["gateway_breaker_transitions_total", "lab/tiny", "open"] == 2
+    assert page["gateway_retry_budget_exhausted_total",] == 1
