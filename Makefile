@@ -11,7 +11,7 @@ BIN := .venv/bin
 CONFIG ?= gateway.yaml
 ARGS ?=
 
-.PHONY: install litellm run models sdks test check format bench schema clean
+.PHONY: install litellm run models sdks test check format chaos bench schema clean
 
 install: .venv/installed
 
@@ -66,7 +66,7 @@ format: .venv/installed-dev
 FAULTS ?= 5000
 SEED ?= 1
 chaos: .venv/installed-dev
-	$(BIN)/python -m tests.support.campaign --faults $(FAULTS) --seed $(SEED) 2>&1 | grep -v '"event":'
+	$(BIN)/python -m tests.support.campaign --faults $(FAULTS) --seed $(SEED)
 
 bench: .venv/installed-dev
 	$(BIN)/python -m bench

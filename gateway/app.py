@@ -44,7 +44,7 @@ from gateway.providers import (
     OpenAIWire,
     Provider,
 )
-from gateway.routing import Failover, Health, Refusals, RouteTable, State
+from gateway.routing import Failover, Healths, Refusals, RouteTable, State
 from gateway.rundir import model_socket, model_status, model_trouble
 
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
@@ -99,9 +99,9 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
     ring = KeyRing(config.auth.keys)
     providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
-    health = Health(clock, random.random, config.failover, partial(_tell, metrics))
+    healths = Healths(clock, random.random, config.failover, partial(_tell, metrics))
     failover = Failover(
-        health, Refusals(), clock, retry_budget=config.failover.retry_budget, spent=metrics.count_spent_budget
+        healths, Refusals(), clock, retry_budget=config.failover.retry_budget, spent=metrics.count_spent_budget
     )
     answers = Answers(drain, clock)
     rooms = Rooms(
@@ -110,7 +110,7 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
         embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
         images=ImageRoutes(ImageDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
-        health=HealthRoutes(table, health, metrics, journal, ring, drain),
+        health=HealthRoutes(table, healths, metrics, journal, ring, drain),
     )
     server = config.server
     hosts = Hosts(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts)

@@ -14,15 +14,15 @@ from gateway.http.answers import json_response
 from gateway.http.drain import Drain
 from gateway.http.journal import Journal
 from gateway.metrics import CONTENT_TYPE, Metrics
-from gateway.routing import Health, RouteTable
+from gateway.routing import Healths, RouteTable
 
 
 class HealthRoutes:
     def __init__(
-        self, routes: RouteTable, health: Health, metrics: Metrics, journal: Journal, ring: KeyRing, drain: Drain
+        self, routes: RouteTable, healths: Healths, metrics: Metrics, journal: Journal, ring: KeyRing, drain: Drain
     ) -> None:
         self._routes = routes
-        self._health = health
+        self._healths = healths
         self._metrics = metrics
         self._journal = journal
         self._ring = ring
@@ -44,7 +44,7 @@ class HealthRoutes:
         if self._is_known(request):
             if unready:
                 body["aliases"] = unready
-            if unwell := self._health.report():
+            if unwell := self._healths.report():
                 body["deployments"] = unwell
         return json_response(body, 503 if unready else 200)
 

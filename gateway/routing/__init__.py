@@ -2,7 +2,7 @@
 
 from gateway.routing.condition import State
 from gateway.routing.failover import Failover, Opened
-from gateway.routing.health import Health
+from gateway.routing.health import Health, Healths
 from gateway.routing.settings import (
     DeploymentPlan,
     DeploymentSettings,
@@ -25,6 +25,7 @@ __all__ = [
     "Failover",
     "FailoverSettings",
     "Health",
+    "Healths",
     "Opened",
     "Refusals",
     "Route",

@@ -86,7 +86,11 @@ class Condition:
     def end(self, *, probed: bool) -> None:
         self.in_flight -= 1
         if probed:
-            self._probing = False
+            self.release_probe()
+
+    def release_probe(self) -> None:
+        """Let the next call find out, if there is still something to find out."""
+        self._probing = False
 
     def succeed(self) -> None:
         """Take note that it answered: whatever it said, it is alive."""

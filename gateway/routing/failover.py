@@ -24,13 +24,14 @@ from gateway.errors import (
 )
 from gateway.providers import Exchange, Reply
 from gateway.routing.budget import RetryBudget
-from gateway.routing.health import Health
+from gateway.routing.health import Health, Healths
 from gateway.routing.order import STRATEGIES
 from gateway.routing.shaping import Refusals, shape
 from gateway.routing.table import Deployment, Route
 
 _MOST_HEALED = 4  # fields of one call: as many as the presets' settings have
 _CONTENT_FILTER = "content_filter"
+_PROBE_SECONDS = 0.25  # when somebody is just finding out whether a deployment is well again
 
 Opened = AbstractAsyncContextManager[Reply]
 
@@ -40,14 +41,14 @@ class Failover:
 
     def __init__(
         self,
-        health: Health,
+        healths: Healths,
         refusals: Refusals,
         clock: Callable[[], float],
         *,
         retry_budget: float = 0.1,
         spent: Callable[[], None] = lambda: None,
     ) -> None:
-        self._health = health
+        self._healths = healths
         self._refusals = refusals
         self._clock = clock
         self._budget = RetryBudget(retry_budget)
@@ -73,8 +74,9 @@ class Failover:
 
     async def _first_of(self, call: Call, route: Route) -> Opened:
         failure: UpstreamError | None = None
-        for deployment in STRATEGIES[route.strategy](route, self._health, call):
-            if failure is not None and self._budget.is_spent and self._health.of(deployment).failures:
+        health = self._healths.at(call.endpoint)
+        for deployment in STRATEGIES[route.strategy](route, health, call):
+            if failure is not None and self._budget.is_spent and health.of(deployment).failures:
                 self._spent()
                 continue
             try:
@@ -85,7 +87,7 @@ class Failover:
                 if failure is not None:
                     self._budget.charge()
                 failure = error
-        raise self._last_word(failure, route)
+        raise _last_word(failure, route, health)
 
     async def _ask(self, call: Call, deployment: Deployment) -> Opened:
         """Ask one deployment, and once more for each field that it refused and can do without."""
@@ -101,7 +103,7 @@ class Failover:
     async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Opened:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
-        running = _Running(self._health, deployment, attempt)
+        running = _Running(self._healths.at(call.endpoint), deployment, attempt)
         try:
             reply = await deployment.provider.send(_exchange(call, deployment, body))
         except GatewayError as error:
@@ -118,18 +120,6 @@ class Failover:
             raise
         attempt.ended = self._clock()
         return running.begin_reply(reply, stream=call.stream)
-
-    def _last_word(self, failure: UpstreamError | None, route: Route) -> GatewayError:
-        """Return the error the caller reads when nobody is left to ask."""
-        rest = min(self._health.wait_seconds(deployment) for deployment in route.deployments)
-        if failure is None:
-            return NoDeployment(
-                f"Every deployment of '{route.alias}' is resting after failures, a rate limit or a refused key.",
-                retry_after=rest,
-            )
-        if isinstance(failure, UpstreamRateLimited) and rest > 0.0:
-            failure.retry_after = rest  # the first of the group to wake, not the last that was asked
-        return failure
 
 
 class _Running:
@@ -156,8 +146,10 @@ class _Running:
         if not stream:
             self.end(None)
             return reply
-        if self._probes:
-            self._health.note_success(self._deployment)  # alive: others need not wait for this stream's end
+        if self._probes:  # alive: others need not wait for this stream's end
+            self._probes = False
+            condition.release_probe()
+            self._health.note_success(self._deployment)
         self._reply = reply
         return self
 
@@ -196,6 +188,19 @@ class _Running:
             self.end(None)
         else:
             self.end(UpstreamError(self._attempt.detail, code=outcome))
+
+
+def _last_word(failure: UpstreamError | None, route: Route, health: Health) -> GatewayError:
+    """Return the error the caller reads when nobody is left to ask."""
+    rest = min(health.wait_seconds(deployment) for deployment in route.deployments)
+    if failure is None:
+        return NoDeployment(
+            f"Every deployment of '{route.alias}' is resting after failures, a rate limit or a refused key.",
+            retry_after=max(rest, _PROBE_SECONDS),
+        )
+    if isinstance(failure, UpstreamRateLimited) and rest > 0.0:
+        failure.retry_after = rest  # the first of the group to wake, not the last that was asked
+    return failure
 
 
 def _instead(route: Route, error: GatewayError) -> Route | None:

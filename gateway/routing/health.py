@@ -1,15 +1,17 @@
 """Which deployments may be asked now, and what each error says about that.
 
-One instance for a process; everything else about a deployment is frozen. Times are seconds on the clock given. A
+One `Healths` for a process; everything else about a deployment is frozen. Times are seconds on the clock given. A
 deployment is known by its name, so that all routes that lead to it know the same of it; deployments that share a host
-and a key also share the rests that are asked of either.
+and a key also share the rests that are asked of either. Endpoints are apart: whoever sends a model of text to
+`/v1/embeddings` again and again must not take it away from those that chat with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, get_args
 
+from gateway.call import Endpoint
 from gateway.errors import (
     GatewayError,
     RequestError,
@@ -31,13 +33,17 @@ FIRST_REST_SECONDS, LONGEST_UNSTATED_REST_SECONDS = 1.0, 30.0
 _JITTER = 0.1
 _MOST_CONDITIONS = 2000  # callers may spell out models, and so make up deployments
 _QUOTA = "insufficient_quota"
+_FORBIDDEN = 403
 
-# (deployment, state before, state now, why): called at every change that is noticed.
+# (deployment's label, state before, state now, why): called at every change that is noticed.
 Watcher = Callable[[str, State, State, str], None]
 
 
 class Health:
-    """Remembers how deployments did, and says which may be asked; `dice` gives numbers in [0, 1)."""
+    """Remembers how deployments did at one endpoint, and says which may be asked; `dice` gives numbers in [0, 1).
+
+    `accounts` are the moments until which hosts and keys rest, shared between the endpoints.
+    """
 
     def __init__(
         self,
@@ -45,13 +51,14 @@ class Health:
         dice: Callable[[], float],
         settings: FailoverSettings | None = None,
         watcher: Watcher = lambda *_: None,
+        accounts: dict[Hashable, float] | None = None,
     ) -> None:
         self.clock = clock
         self.dice = dice
         self._settings = settings or FailoverSettings()
         self._watcher = watcher
         self._conditions: dict[str, Condition] = {}
-        self._accounts: dict[Hashable, float] = {}
+        self._accounts = {} if accounts is None else accounts
 
     def of(self, deployment: Deployment) -> Condition:
         """Return the one condition of `deployment`."""
@@ -98,7 +105,9 @@ class Health:
             return
         condition, code = self.of(deployment), error.outcome
         if isinstance(error, UpstreamRateLimited | UpstreamAuthFailed):
-            self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=True)
+            # 403 may be about one model, which a caller can choose: it must not take the others away.
+            shared = error.upstream_status != _FORBIDDEN
+            self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=shared)
         elif isinstance(error, UpstreamModelMissing):
             self._rest(deployment, condition, MISSING_REST_SECONDS, code, shared=False)
         elif isinstance(error, UpstreamError):
@@ -108,24 +117,18 @@ class Health:
                 condition.open(self.clock() + self._open_seconds(condition), code)
         self._show(deployment, condition, code)
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Return every deployment that is not well, with its state, why, and the seconds until it may be asked."""
+    def report(self) -> Iterator[dict[str, Any]]:
+        """Yield every deployment that is not well, with its state, why, and the seconds until it may be asked."""
         now = self.clock()
-        return {
-            name: {
-                "state": state,
-                "reason": condition.reason,
-                "seconds": round(condition.wait_seconds(now), 3),
-                "failures": condition.failures,
-            }
-            for name, condition in self._conditions.items()
-            if (state := condition.state(now)) != "closed"
-        }
-
-    def states(self) -> Mapping[str, State]:
-        """Return the state of every deployment by its label in metrics."""
-        now = self.clock()
-        return {condition.label: condition.state(now) for condition in self._conditions.values()}
+        for name, condition in self._conditions.items():
+            if (state := condition.state(now)) != "closed":
+                yield {
+                    "deployment": name,
+                    "state": state,
+                    "reason": condition.reason,
+                    "seconds": round(condition.wait_seconds(now), 3),
+                    "failures": condition.failures,
+                }
 
     def _rest_seconds(self, condition: Condition, error: UpstreamError) -> float:
         if isinstance(error, UpstreamAuthFailed):
@@ -165,4 +168,32 @@ class Health:
             for name, condition in self._conditions.items()
             if condition.in_flight or condition.state(now) != "closed"
         }
-        self._accounts = {account: until for account, until in self._accounts.items() if until > now}
+        for account in [account for account, until in self._accounts.items() if until <= now]:
+            del self._accounts[account]
+
+
+class Healths:
+    """The health of all deployments, by endpoint."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        dice: Callable[[], float],
+        settings: FailoverSettings | None = None,
+        watcher: Watcher = lambda *_: None,
+    ) -> None:
+        accounts: dict[Hashable, float] = {}
+        self._by_endpoint = {
+            endpoint: Health(clock, dice, settings, watcher, accounts) for endpoint in get_args(Endpoint)
+        }
+
+    def at(self, endpoint: Endpoint) -> Health:
+        return self._by_endpoint[endpoint]
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return every deployment that is not well, with the endpoint at which it is not."""
+        return [
+            {"endpoint": endpoint, **unwell}
+            for endpoint, health in self._by_endpoint.items()
+            for unwell in health.report()
+        ]

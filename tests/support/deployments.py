@@ -14,6 +14,7 @@ from gateway.routing import (
     DeploymentPlan,
     FailoverSettings,
     Health,
+    Healths,
     RoutePlan,
     RouteTable,
     RoutingPlan,
@@ -72,6 +73,11 @@ class ScriptedProvider:
 def make_health(clock: FakeClock, *, dice: float = 0.5, settings: FailoverSettings | None = None) -> Health:
     """Return a Health without chance: at 0.5 the jitter is nothing."""
     return Health(clock, lambda: dice, settings)
+
+
+def make_healths(clock: FakeClock, *, settings: FailoverSettings | None = None) -> Healths:
+    """Return Healths without chance."""
+    return Healths(clock, lambda: 0.5, settings)
 
 
 def make_deployments(*names: str) -> list[Deployment]:

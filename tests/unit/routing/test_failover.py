@@ -22,15 +22,15 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.providers import Exchange, Reply
-from gateway.routing import Failover, FailoverSettings, Health, Refusals
-from tests.support.deployments import FakeClock, ScriptedProvider, make_deployments, make_health, make_table
+from gateway.routing import Failover, FailoverSettings, Healths, Refusals
+from tests.support.deployments import FakeClock, ScriptedProvider, make_deployments, make_healths, make_table
 from tests.support.exchanges import make_call
 
 
-async def ask(clock: FakeClock, call: Call, *providers: ScriptedProvider, health: Health | None = None) -> bytes:
+async def ask(clock: FakeClock, call: Call, *providers: ScriptedProvider, health: Healths | None = None) -> bytes:
     """Send the call to a route with one deployment of each provider; return the answer."""
     table = make_table({"small": [f"{provider.name}/m" for provider in providers]}, providers)
-    failover = Failover(health or make_health(clock), Refusals(), clock)
+    failover = Failover(health or make_healths(clock), Refusals(), clock)
     async with await failover.first_success(call, table.resolve(call)) as reply:
         return reply.body
 
@@ -94,10 +94,10 @@ async def test_when_all_fail_the_last_error_is_told_with_its_deployment(clock: F
 
 
 async def test_when_all_rest_the_earliest_to_wake_is_told(clock: FakeClock) -> None:
-    health = make_health(clock)
+    health = make_healths(clock)
     first_deployment, second_deployment = make_deployments("first/m", "second/m")
-    health.note_failure(first_deployment, UpstreamRateLimited("x", retry_after=9.0))
-    health.note_failure(second_deployment, UpstreamRateLimited("x", retry_after=4.0))
+    health.at("chat/completions").note_failure(first_deployment, UpstreamRateLimited("x", retry_after=9.0))
+    health.at("chat/completions").note_failure(second_deployment, UpstreamRateLimited("x", retry_after=4.0))
     first, second = ScriptedProvider("first"), ScriptedProvider("second")
 
     with pytest.raises(NoDeployment) as caught:
@@ -109,7 +109,7 @@ async def test_when_all_rest_the_earliest_to_wake_is_told(clock: FakeClock) -> N
 
 
 async def test_a_rate_limit_keeps_later_requests_away_until_it_is_over(clock: FakeClock) -> None:
-    health = make_health(clock)
+    health = make_healths(clock)
     first, second = (
         ScriptedProvider("first", UpstreamRateLimited("x", retry_after=2.0)),
         ScriptedProvider("second"),
@@ -229,14 +229,14 @@ async def ask_instead(
     other = table.resolve(make_call("big"))
     route = replace(table.resolve(call), larger=other if which == "larger" else None)
     route = replace(route, unfiltered=other if which == "unfiltered" else None)
-    async with await Failover(make_health(clock), Refusals(), clock).first_success(call, route) as reply:
+    async with await Failover(make_healths(clock), Refusals(), clock).first_success(call, route) as reply:
         return reply.body
 
 
 async def test_a_total_outage_costs_little_more_attempts_than_there_are_calls(clock: FakeClock) -> None:
     providers = [EverFailing(name) for name in ("a", "b", "c")]
     table = make_table({"small": ["a/m", "b/m", "c/m"]}, providers)
-    failover = Failover(make_health(clock), Refusals(), clock)
+    failover = Failover(make_healths(clock), Refusals(), clock)
     refused_at_once = 0
 
     for _ in range(1000):
@@ -255,7 +255,7 @@ async def test_a_total_outage_costs_little_more_attempts_than_there_are_calls(cl
 async def test_a_dead_deployment_is_hardly_asked_once_its_breaker_is_open(clock: FakeClock) -> None:
     dead, sound = EverFailing("a"), ScriptedProvider("b")
     table = make_table({"small": ["a/m", "b/m"]}, [dead, sound])
-    failover = Failover(make_health(clock), Refusals(), clock)
+    failover = Failover(make_healths(clock), Refusals(), clock)
 
     for _ in range(10_000):
         call = make_call()
@@ -272,7 +272,7 @@ async def test_a_spent_budget_spares_who_just_failed_but_never_who_is_well(clock
     table = make_table({"small": ["a/m", "b/m"]}, [failing, doubtful])
     settings = FailoverSettings(open_after_failures=20)
     failover = Failover(
-        make_health(clock, settings=settings), Refusals(), clock, retry_budget=0.0, spent=lambda: spent.append(1)
+        make_healths(clock, settings=settings), Refusals(), clock, retry_budget=0.0, spent=lambda: spent.append(1)
     )
     asked = []
 
@@ -289,24 +289,24 @@ async def test_a_spent_budget_spares_who_just_failed_but_never_who_is_well(clock
 async def test_a_stream_that_breaks_after_content_counts_against_its_deployment(clock: FakeClock) -> None:
     provider = ScriptedProvider("a")
     table = make_table({"small": ["a/m"]}, [provider])
-    health = make_health(clock)
+    health = make_healths(clock)
     failover = Failover(health, Refusals(), clock)
     deployment = table.resolve(make_call()).deployments[0]
 
     for _ in range(5):
         call = make_call(stream=True)
         async with await failover.first_success(call, table.resolve(call)):
-            running = health.of(deployment).in_flight
+            running = health.at("chat/completions").of(deployment).in_flight
             call.record.attempts[-1].outcome = "upstream_stream_interrupted"  # as whoever sends the stream writes it
 
     assert running == 1
-    assert health.of(deployment).in_flight == 0
-    assert not health.may_ask(deployment)
+    assert health.at("chat/completions").of(deployment).in_flight == 0
+    assert not health.at("chat/completions").may_ask(deployment)
 
 
 async def test_a_caller_that_leaves_says_nothing_of_the_deployment(clock: FakeClock) -> None:
     table = make_table({"small": ["a/m"]}, [ScriptedProvider("a")])
-    health = make_health(clock)
+    health = make_healths(clock)
     failover = Failover(health, Refusals(), clock)
     deployment = table.resolve(make_call()).deployments[0]
 
@@ -316,7 +316,10 @@ async def test_a_caller_that_leaves_says_nothing_of_the_deployment(clock: FakeCl
             async with await failover.first_success(call, table.resolve(call)):
                 raise asyncio.CancelledError
 
-    assert (health.of(deployment).in_flight, health.of(deployment).failures) == (0, 0)
+    assert (
+        health.at("chat/completions").of(deployment).in_flight,
+        health.at("chat/completions").of(deployment).failures,
+    ) == (0, 0)
 
 
 class EverFailing(ScriptedProvider):

@@ -19,7 +19,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.routing import FailoverSettings, Health, State
+from gateway.routing import FailoverSettings, Health, Healths, State
 from gateway.routing.health import AUTH_REST_SECONDS, MISSING_REST_SECONDS, QUOTA_REST_SECONDS
 from tests.support.deployments import FakeClock, make_deployments, make_health
 
@@ -125,7 +125,8 @@ def test_rests_are_spread_by_a_tenth(clock: FakeClock, dice: float, seconds: flo
     ("error", "shares"),
     [
         (UpstreamRateLimited("x", retry_after=5.0), True),
-        (UpstreamAuthFailed("x"), True),
+        (UpstreamAuthFailed("x", upstream_status=401), True),
+        (UpstreamAuthFailed("x", upstream_status=403), False),
         (UpstreamModelMissing("x"), False),
         (UpstreamOverloaded("x", retry_after=5.0), False),
     ],
@@ -160,7 +161,7 @@ def test_failures_in_a_row_open_the_breaker_and_one_call_at_a_time_finds_out(clo
     health.of(LAB).end(probed=True)
     health.note_success(LAB)
     assert health.may_ask(LAB)
-    assert health.report() == {}
+    assert list(health.report()) == []
 
 
 def test_a_probe_whose_caller_left_makes_room_for_another(clock: FakeClock) -> None:
@@ -172,7 +173,7 @@ def test_a_probe_whose_caller_left_makes_room_for_another(clock: FakeClock) -> N
     health.of(LAB).end(probed=probed)
 
     assert health.may_ask(LAB)
-    assert health.report()["lab/tiny"]["state"] == "half_open"
+    assert [unwell["state"] for unwell in health.report()] == ["half_open"]
 
 
 def test_each_probe_that_fails_doubles_the_rest_up_to_five_minutes(clock: FakeClock) -> None:
@@ -250,10 +251,20 @@ def test_a_report_says_who_is_not_well_why_and_for_how_long(clock: FakeClock) ->
     fail(health, 5, UpstreamTimeout("x"))
     health.note_failure(OTHER, UpstreamModelMissing("x"))
 
-    assert health.report() == {
-        "lab/tiny": {"state": "open", "reason": "upstream_timeout", "seconds": 1.0, "failures": 5},
-        "other/tiny": {"state": "resting", "reason": "upstream_model_not_found", "seconds": 300.0, "failures": 0},
+    lab, other = health.report()
+    assert lab == {
+        "deployment": "lab/tiny",
+        "state": "open",
+        "reason": "upstream_timeout",
+        "seconds": 1.0,
+        "failures": 5,
     }
+    assert (other["deployment"], other["state"], other["reason"]) == (
+        "other/tiny",
+        "resting",
+        "upstream_model_not_found",
+    )
+    assert other["seconds"] == 300.0
 
 
 def test_changes_are_told_once_each(clock: FakeClock) -> None:
@@ -283,3 +294,19 @@ def test_made_up_deployments_do_not_pile_up(clock: FakeClock) -> None:
 
     assert len(health._conditions) <= 2000
     assert not health.may_ask(LAB)
+
+
+def test_what_fails_at_one_endpoint_is_well_at_another_but_a_refused_key_is_refused_everywhere(
+    clock: FakeClock,
+) -> None:
+    healths = Healths(clock, lambda: 0.5)
+    lab = replace(LAB, account="host and key")
+    chat, vectors = healths.at("chat/completions"), healths.at("embeddings")
+
+    fail(vectors, 9)
+    still = chat.may_ask(lab)
+    vectors.note_failure(lab, UpstreamAuthFailed("x", upstream_status=401))
+
+    assert still
+    assert not chat.may_ask(lab)
+    assert [(unwell["endpoint"], unwell["deployment"]) for unwell in healths.report()] == [("embeddings", "lab/tiny")]
