@@ -14,6 +14,7 @@ from typing import Any, get_args
 from gateway.call import Endpoint
 from gateway.errors import (
     GatewayError,
+    LocalModelUnavailable,
     RequestError,
     UpstreamAuthFailed,
     UpstreamError,
@@ -103,6 +104,8 @@ class Health:
         if isinstance(error, RequestError | UpstreamRejected):
             self.note_success(deployment)
             return
+        if isinstance(error, LocalModelUnavailable):
+            return  # told at once and for nothing; after a long rest it would be asked too late
         condition, code = self.of(deployment), error.outcome
         if isinstance(error, UpstreamRateLimited | UpstreamAuthFailed):
             # 403 may be about one model, which a caller can choose: it must not take the others away.

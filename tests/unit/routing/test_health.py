@@ -9,6 +9,7 @@ import pytest
 from gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
+    LocalModelUnavailable,
     UpstreamAuthFailed,
     UpstreamError,
     UpstreamModelMissing,
@@ -230,6 +231,14 @@ def test_a_request_that_is_refused_shows_that_the_deployment_is_alive(clock: Fak
 
     health.note_failure(LAB, error)
     fail(health, 4)
+
+    assert health.may_ask(LAB)
+
+
+def test_a_model_process_that_is_not_there_is_asked_again_at_once(clock: FakeClock) -> None:
+    health = make_health(clock)
+
+    fail(health, 50, LocalModelUnavailable("loading", retry_after=1.0))
 
     assert health.may_ask(LAB)
 
