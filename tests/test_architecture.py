@@ -37,6 +37,7 @@ FLOORS = {
     "http": 5,
     "config": 6,
     "app": 7,
+    "chaos": 8,
     "processes": 8,
     "cli": 9,
     "__main__": 10,

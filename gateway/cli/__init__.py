@@ -58,10 +58,18 @@ def providers(context: typer.Context) -> None:
     providers_app(context.args, prog_name="gateway providers")
 
 
+def chaos(context: typer.Context) -> None:
+    """Try a configuration against upstreams that fail on purpose; no real one is asked."""
+    from gateway.cli.chaos import main as play
+
+    raise typer.Exit(play(context.args))
+
+
 app.command("serve")(serve)
 app.command("check")(check)
 app.command("models", add_help_option=False, context_settings=_PASSED_ON)(models)
 app.command("routes", add_help_option=False, context_settings=_PASSED_ON)(routes)
 app.command("providers", add_help_option=False, context_settings=_PASSED_ON)(providers)
+app.command("chaos", add_help_option=False, context_settings=_PASSED_ON)(chaos)
 
 __all__ = ["app"]

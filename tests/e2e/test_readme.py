@@ -155,7 +155,7 @@ def test_the_metrics_that_are_named_are_there(readme: str, gateway: Gateway) -> 
     assert named == known
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "models", "routes", "providers"])
+@pytest.mark.parametrize("command", ["serve", "check", "models", "routes", "providers", "chaos"])
 def test_the_commands_that_are_named_exist(readme: str, command: str, tmp_path: Path) -> None:
     assert f"| `gateway {command}" in readme
 
