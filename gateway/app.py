@@ -85,10 +85,16 @@ def routes(rooms: Rooms) -> list[web.RouteDef]:
     ]
 
 
-def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.monotonic) -> web.Application:
+def build(
+    config: Config,
+    *,
+    run_dir: Path,
+    clock: Callable[[], float] = time.monotonic,
+    dice: Callable[[], float] = random.random,
+) -> web.Application:
     """Return the application of one worker process; sockets are opened by whoever runs it.
 
-    `run_dir` is where model processes listen. `clock` gives monotonic seconds.
+    `run_dir` is where model processes listen. `clock` gives monotonic seconds, `dice` numbers in [0, 1).
     """
     resolved = resolve(config)
     drain = Drain()
@@ -99,7 +105,7 @@ def build(config: Config, *, run_dir: Path, clock: Callable[[], float] = time.mo
     ring = KeyRing(config.auth.keys)
     providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
-    healths = Healths(clock, random.random, config.failover, partial(_tell, metrics))
+    healths = Healths(clock, dice, config.failover, partial(_tell, metrics))
     failover = Failover(
         healths, Refusals(), clock, retry_budget=config.failover.retry_budget, spent=metrics.count_spent_budget
     )

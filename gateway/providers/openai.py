@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
-import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -25,10 +24,12 @@ from gateway.errors import (
 )
 from gateway.providers.base import Exchange, PlainReply, Reply, account_of
 from gateway.providers.classify import as_error_object, classify, classify_object
+from gateway.providers.crossed import to_events, to_whole
 from gateway.providers.images import ImageStream
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
 from gateway.providers.stream import StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
+from gateway.providers.whole import MAX_ERROR_BYTES, most_bytes, read_beginning, read_object, read_reply
 from gateway.wire import ImageScanner, SseScanner, dump, has_images, read_image_usage, read_usage
 
 _PARAMS: dict[Endpoint, str] = {
@@ -37,8 +38,7 @@ _PARAMS: dict[Endpoint, str] = {
     "embeddings": "input",
     "images/generations": "prompt",
 }
-MAX_REPLY_BYTES = 64 * 1024 * 1024
-MAX_ERROR_BYTES = 64 * 1024
+_CROSSED = frozenset({"chat/completions", "completions"})
 
 
 class OpenAIWire:
@@ -89,13 +89,14 @@ class OpenAIWire:
                 response = await self._pool.post(self._urls[exchange.endpoint], body, patience.connect_seconds)
                 if response.status != 200:
                     raise await self._failure(response, exchange.endpoint)
-                if exchange.stream:
+                if exchange.stream and _is_stream(response):
                     return await self._begin_stream(response, exchange)
                 if response.content.is_eof():
-                    return await self._read_plain(response, exchange.endpoint)
-                limit.extend(patience.total_seconds)
+                    return await self._read_plain(response, exchange)
+                if not exchange.stream:
+                    limit.extend(patience.total_seconds)
                 with self._sweeper.watching(Lifeline(response)):
-                    return await self._read_plain(response, exchange.endpoint)
+                    return await self._read_plain(response, exchange)
         except BaseException as error:
             if response is not None:
                 response.close()
@@ -127,8 +128,6 @@ class OpenAIWire:
         return dump(patched)
 
     async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
-        if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-            raise await self._not_a_stream(response)
         kind = ImageStream if exchange.endpoint == "images/generations" else StreamReply
         stream = kind(
             response,
@@ -140,27 +139,33 @@ class OpenAIWire:
         await stream.wait_for_first_event()
         return stream
 
-    async def _not_a_stream(self, response: aiohttp.ClientResponse) -> GatewayError:
-        """Some upstreams answer a stream request with 200 and a JSON error."""
-        payload = _object(await _read_at_most(response, MAX_ERROR_BYTES))
+    async def _read_plain(self, response: aiohttp.ClientResponse, exchange: Exchange) -> PlainReply:
+        endpoint = exchange.endpoint
+        body, payload = await self._read_payload(response, exchange)
         if payload is not None and payload.get("error"):
-            return classify_object(as_error_object(payload["error"]), secrets=self._secrets)
-        return UpstreamProtocolError("The upstream answered a stream request with something else than events.")
-
-    async def _read_plain(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> PlainReply:
-        body = await _read_at_most(response, MAX_REPLY_BYTES)
-        if len(body) > MAX_REPLY_BYTES:
-            raise UpstreamProtocolError("The upstream's answer is too large.", code="upstream_reply_too_large")
-        payload = _object(body)
+            raise classify_object(as_error_object(payload["error"]), secrets=self._secrets)
+        if exchange.stream:
+            return _as_stream(payload or {}, exchange)
         if payload is None:
             raise UpstreamProtocolError("The upstream's answer is not a JSON object.", code="upstream_bad_response")
-        if payload.get("error"):
-            raise classify_object(as_error_object(payload["error"]), secrets=self._secrets)
         is_images = endpoint == "images/generations"
         if not (has_images(payload) if is_images else payload.get("data" if endpoint == "embeddings" else "choices")):
             raise UpstreamProtocolError("The upstream's answer has nothing in it.", code="upstream_bad_response")
         usage = payload.get("usage")
         return PlainReply(body, read_image_usage(usage) if is_images else read_usage(usage))
+
+    async def _read_payload(
+        self, response: aiohttp.ClientResponse, exchange: Exchange
+    ) -> tuple[bytes, dict[str, Any] | None]:
+        limit = most_bytes(exchange)
+        if exchange.stream and "json" not in response.headers.get("Content-Type", "").lower():
+            limit = MAX_ERROR_BYTES  # a page, but some put their errors under any type
+        body = await read_reply(response, limit)
+        payload = read_object(body)
+        if payload is None and exchange.endpoint in _CROSSED and _is_stream(response):
+            payload = to_whole(body)
+            body = b"" if payload is None else dump(payload)
+        return body, payload
 
     async def _failure(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> GatewayError:
         if 300 <= response.status < 400:  # following it would carry our key to a host the configuration did not name
@@ -170,7 +175,7 @@ class OpenAIWire:
                 code="upstream_redirect",
                 upstream_status=response.status,
             )
-        body = await _read_at_most(response, MAX_ERROR_BYTES)
+        body = await read_beginning(response)
         error = classify(response.status, response.headers, body, self._secrets)
         if isinstance(error, ContextLengthExceeded) and error.param is None:
             error.param = _PARAMS[endpoint]
@@ -181,29 +186,15 @@ class OpenAIWire:
         return error
 
 
-async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the body, cut somewhere after `limit` bytes; the connection is closed if there was more."""
-    content = response.content
-    if content.is_eof() and content.total_bytes <= limit:
-        return await response.read()
-    pieces: list[bytes] = []
-    size = 0
-    while size <= limit and (piece := await content.readany()):
-        pieces.append(piece)
-        size += len(piece)
-    if size > limit:
-        response.close()
-    else:
-        response.release()
-    return b"".join(pieces)
+def _is_stream(response: aiohttp.ClientResponse) -> bool:
+    return response.headers.get("Content-Type", "").lower().startswith("text/event-stream")
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return payload if isinstance(payload, dict) else None
+def _as_stream(payload: dict[str, Any], exchange: Exchange) -> PlainReply:
+    events = to_events(payload, wants_usage=exchange.wants_usage) if exchange.endpoint in _CROSSED else None
+    if events is None:
+        raise UpstreamProtocolError("The upstream answered a stream request with something else than events.")
+    return PlainReply(events, read_usage(payload.get("usage")))
 
 
 def _translate(error: BaseException, limit_seconds: float) -> BaseException:

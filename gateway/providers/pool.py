@@ -11,7 +11,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from yarl import URL
+
+from gateway.providers.names import CappedResolver
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -23,7 +26,15 @@ LARGEST_SINGLE_WRITE = 1024 * 1024  # what is longer is written in pieces, so th
 _is_fresh: ContextVar[bool] = ContextVar("_is_fresh")
 
 
-class _KeepingConnector(aiohttp.TCPConnector):
+class _Connector(aiohttp.TCPConnector):
+    """Ends the look-ups of names with itself; aiohttp leaves that to whoever made the resolver."""
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        await super().close(abort_ssl=abort_ssl)
+        await self._resolver.close()
+
+
+class _KeepingConnector(_Connector):
     """Notes in the asking task's context that a connection had to be made."""
 
     async def _create_connection(
@@ -36,8 +47,13 @@ class _KeepingConnector(aiohttp.TCPConnector):
         return await super()._create_connection(req, traces, timeout)
 
 
-def keep_tcp() -> aiohttp.BaseConnector:
-    return _KeepingConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+def keep_tcp(resolver: AbstractResolver | None = None) -> aiohttp.BaseConnector:
+    """Return what keeps connections; `resolver` finds the addresses, by default the system's own in bounded time."""
+    return _KeepingConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, resolver=resolver or _system_resolver())
+
+
+def _system_resolver() -> AbstractResolver:
+    return CappedResolver(aiohttp.DefaultResolver())
 
 
 class Pool:
@@ -68,7 +84,8 @@ class Pool:
             if _is_fresh.get() or not isinstance(self._session.connector, _KeepingConnector):
                 raise
         if self._spare is None:
-            self._spare = self._open(aiohttp.TCPConnector(limit=0, force_close=True))
+            fresh = _Connector(limit=0, force_close=True, resolver=_system_resolver())
+            self._spare = self._open(fresh)
         return await self._spare.post(url, data=_payload(body), allow_redirects=False, timeout=timeout)
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from gateway.errors import (
     NoDeployment,
     ShuttingDown,
     UpstreamError,
+    UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
 )
@@ -198,7 +199,7 @@ def _last_word(failure: UpstreamError | None, route: Route, health: Health) -> G
             f"Every deployment of '{route.alias}' is resting after failures, a rate limit or a refused key.",
             retry_after=max(rest, _PROBE_SECONDS),
         )
-    if isinstance(failure, UpstreamRateLimited) and rest > 0.0:
+    if isinstance(failure, UpstreamRateLimited | UpstreamOverloaded) and rest > 0.0:
         failure.retry_after = rest  # the first of the group to wake, not the last that was asked
     return failure
 

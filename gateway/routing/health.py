@@ -114,8 +114,8 @@ class Health:
         elif isinstance(error, UpstreamModelMissing):
             self._rest(deployment, condition, MISSING_REST_SECONDS, code, shared=False)
         elif isinstance(error, UpstreamError):
-            if isinstance(error, UpstreamOverloaded) and error.retry_after is not None:
-                self._rest(deployment, condition, error.retry_after, code, shared=False)
+            if isinstance(error, UpstreamOverloaded):
+                self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=False)
             if condition.fail(self.clock()):
                 condition.open(self.clock() + self._open_seconds(condition), code)
         self._show(deployment, condition, code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -157,18 +158,22 @@ class RunningGateway:
 
 @asynccontextmanager
 async def running(
-    text: str, *, environ: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
+    text: str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    dice: Callable[[], float] = random.random,
 ) -> AsyncIterator[RunningGateway]:
     """Serve the application that the configuration describes, on a free port of 127.0.0.1.
 
-    `clock` is what deployments rest by; the limits of attempts and streams keep to real time.
+    `clock` is what deployments rest by, and `dice` spreads their rests; the limits of attempts and streams keep to real time.
     """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = parse(text, str(directory / "gateway.yaml"), environ=environ or {})
         log = io.BytesIO()
         with redirect_stderr(io.TextIOWrapper(log, write_through=True)) as wrapper:
-            application = build(config, run_dir=directory, clock=clock)
+            application = build(config, run_dir=directory, clock=clock, dice=dice)
         stack.callback(wrapper.detach)  # or the wrapper would close the log when it is collected
         held = stack.enter_context(closing(reserve("127.0.0.1", 0)))
         session = await stack.enter_async_context(

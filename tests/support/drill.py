@@ -18,7 +18,7 @@ from typing import Any, Literal
 from .app import Answer, RunningGateway, make_config, running
 from .contract import assert_stream_obeys_contract, join_content
 from .deployments import FakeClock
-from .upstream import Chat, Embeddings, ScriptedUpstream
+from .upstream import Behaviour, Chat, Embeddings, ScriptedUpstream
 
 Kind = Literal["chat", "stream", "embeddings"]
 KINDS: tuple[Kind, ...] = ("chat", "stream", "embeddings")
@@ -79,13 +79,21 @@ class Drill:
     clock: FakeClock
     note: Callable[[str, str], None]
     seen: list[Seen] = field(default_factory=list)
+    sound_answer: Behaviour | None = None  # what `sound` says while it is sound
 
     async def ask(self, **fields: Any) -> Seen:
         """Send one request of the drill's kind and return what the caller saw; it is noted for the matrix."""
         seen = await ask(self.gateway, self.kind, **fields)
         self.seen.append(seen)
-        self.note("with another" if self.sound else "alone", seen.words)
+        self.note(self.column, seen.words)
         return seen
+
+    @property
+    def column(self) -> str:
+        """Return where the matrix says what is seen now: how many deployments there are, and how many are sound."""
+        if self.sound is None:
+            return "alone"
+        return "with another" if self.sound_answer in (None, self.sound.otherwise) else "both broken"
 
 
 async def ask(gateway: RunningGateway, kind: Kind, **fields: Any) -> Seen:
@@ -126,5 +134,6 @@ async def drill(
         other.otherwise = Embeddings() if kind == "embeddings" else Chat(SOUND_TEXT, stream=kind == "stream")
         upstreams: list[ScriptedUpstream | str] = [broken_url or broken, *([other] if sound else [])]
         config = make_config(*upstreams, timeouts={**HASTE, **(timeouts or {})})
-        async with running(config, clock=clock) as gateway:
-            yield Drill(kind, gateway, broken, other if sound else None, clock, note)
+        async with running(config, clock=clock, dice=lambda: 0.5) as gateway:
+            answer = other.otherwise
+            yield Drill(kind, gateway, broken, other if sound else None, clock, note, sound_answer=answer)

@@ -141,7 +141,11 @@ WRONG: dict[str, tuple[Behaviour, type[GatewayError], str | None]] = {
     "an array": (Body(b"[1]"), UpstreamProtocolError, "upstream_bad_response"),
     "NaN": (Body(b'{"data": [NaN]}'), UpstreamProtocolError, "upstream_bad_response"),
     "bad UTF-8": (Body(b'{"a": "\xff"}'), UpstreamProtocolError, "upstream_bad_response"),
-    "an event stream": (Chat(stream=True), UpstreamProtocolError, "upstream_bad_response"),
+    "an event stream cut short": (
+        Chat(stream=True, finish_reason=None, done=False),
+        UpstreamProtocolError,
+        "upstream_bad_response",
+    ),
     "no content": (Status(204, b""), UpstreamProtocolError, "upstream_protocol_error"),
     "an error in 200": (
         Body(b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'),

@@ -187,7 +187,7 @@ WRONG: dict[str, tuple[Behaviour, type[GatewayError], str | None]] = {
     "half an event": (Events((b'data: {"choices": [',)), UpstreamUnavailable, "upstream_stream_interrupted"),
     "comments, then the end": (CommentsOnly(times=3), UpstreamUnavailable, "upstream_stream_interrupted"),
     "a page": (Html(), UpstreamProtocolError, "upstream_protocol_error"),
-    "a plain answer": (Chat(stream=False), UpstreamProtocolError, "upstream_protocol_error"),
+    "a plain answer of nothing": (Body(b"{}"), UpstreamProtocolError, "upstream_protocol_error"),
     "a stream said to be text": (Typed(STREAM, "text/plain"), UpstreamProtocolError, "upstream_protocol_error"),
     "a first event that is no JSON": (Events((b"data: hello\n\n",)), UpstreamProtocolError, "bad_event"),
     "a first event that is no object": (Events((b"data: [1]\n\n",)), UpstreamProtocolError, "bad_event"),

@@ -48,7 +48,7 @@ def fail(health: Health, times: int, error: GatewayError = DOWN) -> None:
         (UpstreamUnavailable("x"), 0.0),
         (UpstreamTimeout("x"), 0.0),
         (UpstreamProtocolError("x"), 0.0),
-        (UpstreamOverloaded("x"), 0.0),
+        (UpstreamOverloaded("x"), 1.0),
         (UpstreamRejected("x"), 0.0),
         (ContextLengthExceeded("x"), 0.0),
     ],
