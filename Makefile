@@ -2,6 +2,7 @@
 # make litellm  what providers with a wire of their own need: Anthropic, Google, Vertex, Azure, Bedrock
 # make test   every test, with the real components
 # make check  format, lint, types, architecture
+# make faults every fault of the table played, and FAULTS.md written anew
 # make bench  what the gateway costs beside the raw baseline
 
 # The first that runs and is new enough; a name on the PATH alone may be a shim of something not installed.
@@ -11,7 +12,7 @@ BIN := .venv/bin
 CONFIG ?= gateway.yaml
 ARGS ?=
 
-.PHONY: install litellm run models sdks test check format chaos bench schema clean
+.PHONY: install litellm run models sdks test check format chaos faults bench schema clean
 
 install: .venv/installed
 
@@ -67,6 +68,10 @@ FAULTS ?= 5000
 SEED ?= 1
 chaos: .venv/installed-dev
 	$(BIN)/python -m tests.support.campaign --faults $(FAULTS) --seed $(SEED)
+
+# Plays every fault of the table and writes FAULTS.md; that it is current: make faults && git diff --exit-code FAULTS.md
+faults: .venv/installed-dev
+	$(BIN)/python -m tests.faults.matrix
 
 bench: .venv/installed-dev
 	$(BIN)/python -m bench

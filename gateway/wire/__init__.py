@@ -3,10 +3,11 @@
 The wire is the gateway's internal format, so nothing here translates; whoever talks to an upstream is in `providers/`.
 """
 
+from gateway.wire.events import data_of, encode_event, parse_event
 from gateway.wire.images import ImageScanner, check_image, has_images, read_image_usage
 from gateway.wire.objects import dump, parse_object
 from gateway.wire.requests import check_chat, check_completion, check_embedding
-from gateway.wire.sse import DONE_EVENT, EventTooLarge, SseScanner, data_of, encode_event, parse_event
+from gateway.wire.sse import DONE_EVENT, EventTooLarge, SseScanner
 from gateway.wire.steering import STEERING, refuse_steering
 from gateway.wire.usage import read_usage
 

@@ -14,8 +14,9 @@ from typing_extensions import TypedDict
 
 from gateway.call import Usage
 from gateway.errors import InvalidRequest
+from gateway.wire.events import data_of, parse_event
 from gateway.wire.mistakes import explain
-from gateway.wire.sse import SseScanner, data_of, parse_event
+from gateway.wire.sse import SseScanner
 from gateway.wire.usage import read_usage
 
 LONGEST_PROMPT = 32_000  # characters; OpenAI's own limit for its image models

@@ -2,7 +2,7 @@
 
 A scanner takes the upstream's bytes as they come and gives back whole events to relay. It notices what the gateway
 must know (the end, an error, the usage, whether a choice finished) by searching for the few words that can mean it,
-and parses only the events that hold one; all others pass unread. Reading and writing sockets is not its business.
+and changes only the events that hold one. Reading and writing sockets is not its business.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from gateway.call import Usage
+from gateway.wire.events import data_of, encode_event, event_start, find_all, last_events, parse_event, unsound
 from gateway.wire.usage import read_usage
 
 DONE_EVENT = b"data: [DONE]\n\n"
@@ -23,21 +22,17 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 _USUAL_END = b"\n\n" + DONE_EVENT
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Inside a JSON string the quotes would be escaped, so these match keys only.
-_USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
+_USAGE = re.compile(rb'"usage"\s*:\s*[^n\s]')  # anything but null
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ANY_DATA = re.compile(rb"(?:^|\n)data:")
-_NOWHERE: Sequence[int] = ()
 _SMALL_BLOCK_BYTES = 4096
-_LAST_EVENTS = 8  # one would do for the end, two for usage or an error before it; the rest is for odd upstreams
-_RECENT_BLOCKS = 8  # a finish reason is followed by little more than the usage
+# A finish reason is followed by little more than the usage; of a slow caller's large blocks no more is kept.
+_RECENT_BLOCKS = 8
+_RECENT_BYTES = 8192
 
 
 class EventTooLarge(Exception):
     """One event is larger than MAX_EVENT_BYTES."""
-
-
-def encode_event(payload: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(payload) + b"\n\n"
 
 
 class SseScanner:
@@ -93,8 +88,8 @@ class SseScanner:
         return self.choices == 1 and any(_FINISHED.search(block) for block in self._recent)
 
     def recall(self, block: bytes) -> None:
-        """Remember a relayed block for `finished`."""
-        self._recent.append(block)
+        """Remember the end of a relayed block for `finished`."""
+        self._recent.append(block if len(block) <= _RECENT_BYTES else block[-_RECENT_BYTES:])
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes in, give the whole events back; raises EventTooLarge."""
@@ -145,7 +140,7 @@ class SseScanner:
 
     def inspect(self, block: bytes) -> bytes:
         """Return what is to be relayed of a block of whole events; for dialects that need more, to be overridden."""
-        self._recent.append(block)
+        self.recall(block)
         begin = 0
         if not self.started:
             block, begin = self._begin(block)
@@ -169,11 +164,11 @@ class SseScanner:
             data = _ANY_DATA.search(block)
             if data is None:
                 return b"", 0
-            start = _event_start(block, data.end())
+            start = event_start(block, data.end())
         self.started = True
         end = block.index(b"\n\n", start) + 2
         event = block[start:end]
-        self._has_running_usage = b'"usage"' in event and _USAGE_OBJECT.search(event) is not None
+        self._has_running_usage = b'"usage"' in event and _USAGE.search(event) is not None
         first = self._judge(event)
         if first is event and start == 0:
             return block, end  # the usual case: a large block is not copied
@@ -193,21 +188,22 @@ class SseScanner:
 
         Searching all of a large block costs as much as relaying it. An end, an error and the usage come last in a
         stream, so a block's last events are searched; a role in the second event comes again in all, and so does a
-        usage in the first.
+        usage in the first. Of a small block, as it comes while a model writes, every event is looked at.
         """
         tail = begin
-        if len(block) >= _SMALL_BLOCK_BYTES and not self._has_running_usage:
-            tail = max(begin, _last_events(block))
-        positions: list[int] = []
+        is_large = len(block) >= _SMALL_BLOCK_BYTES
+        if is_large and not self._has_running_usage:
+            tail = max(begin, last_events(block))
+        positions: list[int] = unsound(block, begin, closely=not is_large)
         if block.endswith(_USUAL_END):
             positions.append(len(block) - 2)
         else:
-            positions += _all(block, b"[DONE]", tail)
-        positions += _all(block, b'"error"', tail)
-        positions += [found for found in _all(block, b'"usage"', tail) if _USAGE_OBJECT.match(block, found)]
+            positions += find_all(block, b"[DONE]", tail)
+        positions += find_all(block, b'"error"', tail)
+        positions += [found for found in find_all(block, b'"usage"', tail) if _USAGE.match(block, found)]
         if self._has_running_role:
-            positions += _all(block, b'"role"', begin)
-        return sorted({_event_start(block, position) for position in positions}) if positions else _NOWHERE
+            positions += find_all(block, b'"role"', begin)
+        return sorted({event_start(block, position) for position in positions}) if positions else ()
 
     def _sift(self, block: bytes, suspects: Sequence[int]) -> bytes:
         whole = memoryview(block)  # so that what is kept is copied once
@@ -237,11 +233,11 @@ class SseScanner:
             return b""
         changed = self._drop_known_roles(payload)
         usage = payload.get("usage")
-        if isinstance(usage, dict):
+        if usage is not None:
             changed = True
             self.usage = read_usage(usage)
             del payload["usage"]
-            if self.keep_usage:
+            if self.keep_usage and isinstance(usage, dict):
                 self._usage_event = encode_event({**payload, "choices": [], "usage": usage})
             if not payload.get("choices"):
                 return b""
@@ -259,42 +255,3 @@ class SseScanner:
                     changed = True
                 self._given_roles.add(index)
         return changed
-
-
-def _all(block: bytes, word: bytes, begin: int) -> Sequence[int]:
-    position = block.find(word, begin)
-    if position < 0:
-        return _NOWHERE
-    found = []
-    while position >= 0:
-        found.append(position)
-        position = block.find(word, position + 1)
-    return found
-
-
-def _last_events(block: bytes) -> int:
-    """Return where the last events of a block begin."""
-    before, *events = block.rsplit(b"\n\n", _LAST_EVENTS + 1)
-    return len(before) + 2 if len(events) > _LAST_EVENTS else 0
-
-
-def _event_start(block: bytes, position: int) -> int:
-    before = block.rfind(b"\n\n", 0, position)
-    return before + 2 if before >= 0 else 0
-
-
-def data_of(event: bytes) -> bytes:
-    """Return the data of one event, its lines joined."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
-        return event[6:-2]
-    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines)
-
-
-def parse_event(data: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in an event's data, None if it is anything else."""
-    try:
-        payload = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return payload if isinstance(payload, dict) else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -13,7 +15,30 @@ import pytest
 
 from tests.support.drill import KINDS, Drill, Kind, drill
 
+BACK_TO_NOTHING_SECONDS = 5.0
 NOTES_VARIABLE = "GATEWAY_FAULT_NOTES"  # a file that `make faults` reads; unset, nothing is written
+
+
+def _held() -> set[object]:
+    """Return what a drill may leave behind: the loop's tasks, the process's sockets and other files, its threads."""
+    files = {f"{path.name} {path.readlink()}" for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    # The loop keeps its own threads, which look up names, until it ends.
+    threads = {thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+    return files | threads | asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@pytest.fixture(autouse=True)
+async def everything_is_given_back() -> AsyncIterator[None]:
+    """Check that no task, socket, file or thread is left over when a drill has ended."""
+    before = _held()
+    loop = asyncio.get_running_loop()
+
+    yield
+
+    until = loop.time() + BACK_TO_NOTHING_SECONDS
+    while (left := _held() - before) and loop.time() < until:
+        await asyncio.sleep(0.01)
+    assert left == set(), "left over"
 
 
 @pytest.fixture(params=KINDS)

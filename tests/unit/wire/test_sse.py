@@ -246,3 +246,54 @@ def test_of_several_choices_one_that_finished_does_not_finish_the_stream() -> No
     scanner.feed(encode_event(chunk("hi")) + encode_event(FINISH))
 
     assert not scanner.finished
+
+
+BAD_EVENTS = [b"data: hello\n\n", b'data: {"a": \n\n', b'data: {"a": "\xff"}\n\n', b"data: [1]\n\n", b"data: null\n\n"]
+
+
+@pytest.mark.parametrize("bad", BAD_EVENTS)
+@pytest.mark.parametrize("together", [True, False])
+def test_an_event_that_is_no_json_object_ends_the_stream_behind_what_was_good(bad: bytes, together: bool) -> None:
+    good = [encode_event(chunk("a")), encode_event(chunk("b"))]
+    never = encode_event(chunk("never"))
+
+    out, scanner = scan([b"".join((*good, bad, never))] if together else [*good, bad])
+
+    assert out == b"".join(good)
+    assert scanner.broken
+
+
+def test_bytes_that_are_no_text_are_found_in_large_blocks_too() -> None:
+    good = encode_event(chunk("ä")) * 100
+
+    out, scanner = scan([good + BAD_EVENTS[2] + good])
+
+    assert out == good
+    assert scanner.broken
+
+
+@pytest.mark.parametrize("odd", [b": ping\n\n", b"\n\n", b"\n", b"event: ping\n\n", b"data:\n\n", b"data: \n\n"])
+def test_events_without_data_break_nothing(odd: bytes) -> None:
+    _, scanner = scan(
+        [encode_event(chunk("a")), odd, encode_event(chunk("b")) + odd, odd + encode_event(FINISH) + DONE_EVENT]
+    )
+
+    assert scanner.done
+
+
+@pytest.mark.parametrize("usage", [[9, 12], "many", 7, True])
+@pytest.mark.parametrize("asked", [True, False])
+def test_usage_that_is_no_object_is_taken_out(usage: object, asked: bool) -> None:
+    good = [encode_event(chunk("a")), encode_event(FINISH)]
+    wire = [*good, encode_event({"choices": [], "usage": usage}), DONE_EVENT]
+
+    out, scanner = scan(wire, keep_usage=asked)
+
+    assert out == b"".join((*good, DONE_EVENT))
+    assert scanner.usage is None
+
+
+def test_a_finish_reason_at_the_end_of_a_large_block_is_remembered() -> None:
+    _, scanner = scan([encode_event(chunk("x" * 100)) * 200 + encode_event(FINISH), b": ping\n\n"])
+
+    assert scanner.finished
