@@ -102,7 +102,7 @@ async def test_a_hosted_provider_in_front_answers(tmp_path: Path, chat_gguf: Pat
 async def test_the_local_model_answers_while_the_hosted_one_fails(tmp_path: Path, chat_gguf: Path) -> None:
     async with ScriptedUpstream() as lab:
         yaml = LAB_FIRST.format(lab=lab.base_url, path=chat_gguf, order="lab/tiny-1, local/tiny")
-        lab.script(Status(503), Status(500), Chat("back again"))
+        lab.script(Status(502), Status(500), Chat("back again"))
         with serving(yaml, tmp_path) as gateway:
             until_loaded(gateway)
             names = [(await ask_lab(gateway))[0] for _ in range(3)]

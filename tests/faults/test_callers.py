@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from tests.support.app import RunningGateway, make_config, running
-from tests.support.drill import Drill, Kind, ask
+from tests.support.drill import KINDS, Drill, Kind, ask
 from tests.support.upstream import (
     DONE,
     Behaviour,
@@ -259,14 +259,15 @@ async def test_f62_a_slow_caller_gets_all_of_it_and_costs_no_memory(open_drill: 
 CALLERS = 40
 
 
-@pytest.mark.parametrize("events", [None, 0, 2], ids=["before the head", "before the first event", "mid-stream"])
+# None: before the head; 0: before the first event; 2: in the middle, which only a stream has.
+@pytest.mark.parametrize(
+    ("kind", "events"), [(kind, events) for kind in KINDS for events in (None, 0)] + [("stream", 2)], indirect=["kind"]
+)
 @pytest.mark.fault("F58", "many leave at once")
 async def test_g5_every_upstream_is_free_within_a_second_of_its_callers_end(
     open_drill: Open, events: int | None
 ) -> None:
     async with open_drill(sound=False, timeouts={"first_event": 5, "plain_answer": 5, "between_events": 5}) as it:
-        if it.kind != "stream" and events:
-            pytest.skip("a plain answer has no middle")
         gate, whole, loop = Gate(), it.broken.otherwise, asyncio.get_running_loop()
         it.broken.otherwise = Delayed(whole, gate) if events is None else Held(whole, gate, before=events)
         writers = [(await begin(it.gateway, request_bytes(it.kind)))[1] for _ in range(CALLERS)]
