@@ -12,6 +12,8 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any
 
+from gateway.providers.litellm_opening import take_over
+
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else a price list is fetched from the network
     "LITELLM_MODE": "PRODUCTION",  # else any .env of the working directory is loaded
@@ -31,6 +33,7 @@ _SETTINGS: dict[str, Any] = {
     "cache": None,
     "model_fallbacks": None,
     "max_budget": 0.0,
+    "disable_stop_sequence_limit": True,  # else a fifth one is left out without a word
     "disable_token_counter": True,
     "disable_streaming_logging": True,
     "disable_add_transform_inline_image_block": True,
@@ -66,6 +69,7 @@ def load(prefix: str) -> Any:
         logger.handlers.clear()
         logger.propagate = False
         logger.setLevel(logging.CRITICAL + 1)
+    take_over(library)
     _warm_up(library, prefix)
     return library
 
@@ -128,23 +132,14 @@ def quiet_records() -> Callable[[Mapping[str, Any], str], Any]:
     return make
 
 
-def open_client(transport: object) -> Any:
-    """Return the client that litellm is to ask over `transport` with."""
-    return _handlers().AsyncHTTPHandler(transport=transport, follow_redirects=False)
+def open_client() -> Any:
+    """Return the client that litellm is to ask with, over what was lent to the call at hand."""
+    return _handlers().AsyncHTTPHandler()
 
 
-def share_session(library: Any, transport: Any) -> None:
-    """Give litellm our connections for the providers that take no client, so that none of them follows a redirect."""
-    import httpx
-
-    library.aclient_session = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
-
-
-def open_thread_client(transport: Any) -> Any:
+def open_thread_client() -> Any:
     """Return the client for the functions of litellm that block a thread."""
-    import httpx
-
-    return _handlers().HTTPHandler(client=httpx.Client(transport=transport, trust_env=False))
+    return _handlers().HTTPHandler()
 
 
 def _handlers() -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.errors import UpstreamProtocolError
 from gateway.providers.base import Exchange, PlainReply
-from gateway.wire import dump, encode_event, read_usage
+from gateway.wire import dump, read_usage
 
 _FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 _OTHER_FINISHES: Mapping[str, str] = {
@@ -135,27 +135,6 @@ def _as_floats(vector: Any) -> Iterable[float]:
         return list(vector)
     packed = base64.b64decode(vector)
     return struct.unpack(f"<{len(packed) // 4}f", packed)
-
-
-def image_reply(answer: Any, *, as_events: bool) -> PlainReply:
-    """Return the pictures, each as base64 or as the URL where it lies; `as_events` as a stream of whole ones."""
-    pictures = []
-    for item in answer.data or ():
-        named = {name: _get(item, name) for name in ("b64_json", "url", "revised_prompt")}
-        picture = {name: value for name, value in named.items() if value}
-        if "b64_json" in picture or "url" in picture:
-            pictures.append(picture)
-    if not pictures:
-        raise _empty()
-    created = int(answer.created)
-    if as_events:
-        return PlainReply(b"".join(_completed(picture, created) for picture in pictures), None)
-    return PlainReply(dump({"created": created, "data": pictures}), None)
-
-
-def _completed(picture: dict[str, Any], created: int) -> bytes:
-    kind = "image_generation.completed"
-    return b"event: " + kind.encode() + b"\n" + encode_event({"type": kind, "created_at": created, **picture})
 
 
 def _get(item: Any, name: str) -> Any:

@@ -1,7 +1,7 @@
 """What litellm is asked: a fresh set of keywords, of which the caller fills in only those on a list.
 
 Every keyword of litellm's steers something, so nothing is passed on by default. Nothing inside messages, tools and
-schemas is looked at or altered.
+schemas is ever altered; forms that would not arrive are refused in `litellm_forms.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Any
 
 from gateway.errors import UpstreamProtocolError, UpstreamRejected
 from gateway.providers.base import Exchange
+from gateway.providers.litellm_forms import check_forms
+from gateway.providers.litellm_images import IMAGE_FIELDS
+from gateway.providers.litellm_schemas import check_schemas
 from gateway.providers.settings import LiteLLMSettings
 from gateway.wire import STEERING
 
@@ -53,19 +56,7 @@ _CHAT = frozenset(
 _FIELDS: Mapping[str, frozenset[str]] = {
     "chat/completions": _CHAT,
     "embeddings": frozenset({"dimensions", "input"}),  # floats are asked for, and put into base64 here if need be
-    "images/generations": frozenset(
-        [
-            "background",
-            "moderation",
-            "n",
-            "output_compression",
-            "output_format",
-            "prompt",
-            "quality",
-            "size",
-            "style",
-        ]
-    ),
+    "images/generations": IMAGE_FIELDS,
 }
 _KNOWN_TO_ALL = frozenset({"input", "messages", "prompt"})
 _SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"})
@@ -76,8 +67,6 @@ _APPENDED: Mapping[str, str] = {"anthropic": "/v1"}
 _NO_MEDIA = frozenset({"function_call", "name", "role", "tool_call_id", "tool_calls"})
 _ADDRESS = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/|//|files/)")
 _NAMES_A_FILE = re.compile(r"\s*(?:files/|gs://|data:|https?://generativelanguage\.googleapis\.com/)", re.IGNORECASE)
-# litellm asks these for images over connections of its own, which would carry our key to wherever they are sent.
-_IMAGES_FOLLOW_REDIRECTS = frozenset({"azure"})
 _TAKES_TOKENS = frozenset({"azure", "openai"})
 
 
@@ -87,11 +76,14 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
     Raises UpstreamRejected for what this provider can never be asked, UpstreamProtocolError for an endpoint that is
     not spoken to in this way.
     """
-    fields = _caller_fields(exchange, settings.prefix)
+    fields = _caller_fields(exchange)
     if exchange.endpoint == "embeddings":
         _refuse_tokens(fields.get("input"), settings.prefix)
         _refuse_files(fields.get("input"))
     _refuse_addresses(fields.get("messages"))
+    if exchange.endpoint == "chat/completions":
+        check_forms(fields, settings.prefix, exchange.model)
+        check_schemas(fields)
     seconds = exchange.patience.total_seconds
     made = {
         **fields,
@@ -128,9 +120,9 @@ def unmapped(made: Mapping[str, Any], endpoint: str, mapped: frozenset[str]) -> 
     return sorted((made.keys() & _FIELDS[endpoint]) - _KNOWN_TO_ALL - mapped)
 
 
-def _caller_fields(exchange: Exchange, prefix: str) -> dict[str, Any]:
+def _caller_fields(exchange: Exchange) -> dict[str, Any]:
     known = _FIELDS.get(exchange.endpoint)
-    if known is None or (exchange.endpoint == "images/generations" and prefix in _IMAGES_FOLLOW_REDIRECTS):
+    if known is None:
         raise UpstreamProtocolError(f"This upstream does not serve /{exchange.endpoint}.")
     wanted = known | (exchange.allowed_extra - STEERING - _SETS_ALONE)
     return {

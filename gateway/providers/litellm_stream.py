@@ -25,13 +25,12 @@ class Source:
 
     `wrapper` is what litellm answered. Where the provider's pieces are already in litellm's own form they are read
     from below it: the wrapper would lose the finish of all choices but the first, count tokens and keep every piece.
-    `counts_endings` says that the pieces cannot be believed about being the last, so the line is asked.
+    Where the pieces cannot be believed about being the last, the line has noted the endings.
     """
 
-    def __init__(self, wrapper: Any, line: Line, *, is_direct: bool, counts_endings: bool) -> None:
+    def __init__(self, wrapper: Any, line: Line, *, is_direct: bool) -> None:
         self._wrapper = wrapper
         self._line = line
-        self._counts_endings = counts_endings
         self._is_direct = is_direct
         self._pieces: AsyncIterator[Any] | None = None
 
@@ -49,8 +48,8 @@ class Source:
 
     def has_ended(self, choices: int) -> bool:
         """Tell whether the upstream itself said why it ended: litellm says so in its place if it did not."""
-        if self._counts_endings:
-            return self._line.endings >= choices
+        if self._line.endings is not None:
+            return self._line.endings.count >= choices
         if self._is_direct:
             return True
         names = ("received_finish_reason", "intermittent_finish_reason")

@@ -20,6 +20,7 @@ from gateway.errors import (
     GatewayError,
     UpstreamError,
     UpstreamProtocolError,
+    UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
@@ -37,6 +38,8 @@ _PARAMS: dict[Endpoint, str] = {
     "embeddings": "input",
     "images/generations": "prompt",
 }
+_USAGE_FIELD = "stream_options"
+_MOST_MODELS = 1000  # callers may spell out models
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 
@@ -45,7 +48,7 @@ class OpenAIWire:
     """One upstream that speaks the OpenAI wire.
 
     `streams_usage` says that the upstream understands `stream_options`, by which the gateway learns the tokens of
-    every stream; a caller that did not ask for them does not see them.
+    every stream; a caller that did not ask for them does not see them. A model that turns out not to is asked without.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class OpenAIWire:
         self.name = name
         self._secrets = (api_key, *(headers or {}).values())
         self._streams_usage = streams_usage
+        self._no_usage: set[str] = set()  # models that refused stream_options
         base = base_url.rstrip("/")
         self._urls = {path: URL(f"{base}/{path}") for path in _PARAMS}
         self._sweeper = Sweeper()
@@ -77,8 +81,20 @@ class OpenAIWire:
         self._pool = Pool(sent, connect)
 
     async def send(self, exchange: Exchange) -> Reply:
+        if not self._adds_usage(exchange):
+            return await self._ask(exchange, self._patch(exchange))
+        try:
+            return await self._ask(exchange, self._patch(exchange, adds_usage=True))
+        except UpstreamRejected as error:
+            if (error.param or "").partition(".")[0] != _USAGE_FIELD or exchange.body.get(_USAGE_FIELD):
+                raise
+        reply = await self._ask(exchange, self._patch(exchange))
+        if len(self._no_usage) < _MOST_MODELS:  # only now: what was refused may have been something else
+            self._no_usage.add(exchange.model)
+        return reply
+
+    async def _ask(self, exchange: Exchange, body: bytes) -> Reply:
         patience = exchange.patience
-        body = self._patch(exchange)
         response: aiohttp.ClientResponse | None = None
         # The first event of a stream of images may be the whole image, which takes as long as a plain one.
         tells_early = exchange.stream and exchange.endpoint != "images/generations"
@@ -115,14 +131,17 @@ class OpenAIWire:
     async def close(self) -> None:
         await self._pool.close()
 
-    def _patch(self, exchange: Exchange) -> bytes:
+    def _adds_usage(self, exchange: Exchange) -> bool:
+        """Tell whether the usage is asked for though the caller did not; streams of images tell it unasked."""
+        is_silent = exchange.stream and not exchange.wants_usage and exchange.endpoint != "images/generations"
+        return is_silent and self._streams_usage and exchange.model not in self._no_usage
+
+    def _patch(self, exchange: Exchange, *, adds_usage: bool = False) -> bytes:
         patched = {**exchange.body, "model": exchange.model}
-        if exchange.endpoint == "images/generations":
-            return dump(patched)  # their streams tell the usage unasked
-        if not self._streams_usage:
-            patched.pop("stream_options", None)
-        elif exchange.stream and not exchange.wants_usage:
-            patched["stream_options"] = {**(exchange.body.get("stream_options") or {}), "include_usage": True}
+        if adds_usage:
+            patched[_USAGE_FIELD] = {**(exchange.body.get(_USAGE_FIELD) or {}), "include_usage": True}
+        elif not self._streams_usage and exchange.endpoint != "images/generations":
+            patched.pop(_USAGE_FIELD, None)
         return dump(patched)
 
     async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
@@ -171,6 +190,8 @@ class OpenAIWire:
             )
         body = await _read_at_most(response, MAX_ERROR_BYTES)
         error = classify(response.status, response.headers, body, self._secrets)
+        if isinstance(error, UpstreamRejected) and error.param is None and _USAGE_FIELD.encode() in body:
+            error.param = _USAGE_FIELD  # many servers name the field in a sentence or a list only
         if isinstance(error, ContextLengthExceeded) and error.param is None:
             error.param = _PARAMS[endpoint]
             if endpoint != "chat/completions":

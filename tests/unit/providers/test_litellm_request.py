@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.call import Endpoint
-from gateway.errors import UpstreamProtocolError, UpstreamRejected
+from gateway.errors import UpstreamError, UpstreamProtocolError, UpstreamRejected
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm_request import keywords, unmapped
 from gateway.wire import STEERING
@@ -147,7 +147,8 @@ def test_media_that_are_named_instead_of_sent_are_refused(part: dict[str, Any], 
     with pytest.raises(UpstreamRejected) as caught:
         made(messages=[*MESSAGES, {"role": role, "content": [part]}])
 
-    assert (caught.value.param, caught.value.code) == ("messages[1].content", "invalid_image_url")
+    error: UpstreamError = caught.value
+    assert (error.param, error.code) == ("messages[1].content", "invalid_image_url")
 
 
 def test_media_beside_the_content_are_refused_as_well() -> None:
@@ -160,7 +161,7 @@ def test_text_may_name_what_it_likes_and_media_may_be_sent() -> None:
         {"type": "text", "text": "https://host/x"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
     ]
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"file_id": "http://host"}'}}
+    call = {"id": "http://c", "type": "function", "function": {"name": "f", "arguments": '{"file_id": "http://host"}'}}
     messages = [
         {"role": "user", "content": parts},
         {"role": "assistant", "content": None, "tool_calls": [call]},
