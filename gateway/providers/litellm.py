@@ -9,7 +9,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from gateway.errors import UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import GatewayError, UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.availability import why_unavailable
 from gateway.providers.base import Exchange, PlainReply, Reply
 from gateway.providers.litellm_chunks import Chunks
@@ -20,13 +20,16 @@ from gateway.providers.litellm_engine import (
     open_client,
     open_thread_client,
     quiet_records,
+    thinking_of,
 )
+from gateway.providers.litellm_environment import account_variables, unseen
 from gateway.providers.litellm_errors import explain
+from gateway.providers.litellm_fields import fit_budget, settle, wire_of
 from gateway.providers.litellm_images import fields_taken, fit, image_reply
 from gateway.providers.litellm_line import Line, Transport
 from gateway.providers.litellm_opening import lend
 from gateway.providers.litellm_reply import chat_reply, embedding_reply
-from gateway.providers.litellm_request import keywords, streams, unmapped
+from gateway.providers.litellm_request import CHAT_FIELDS, keywords, streams, unmapped
 from gateway.providers.litellm_stream import LiteLLMStream, Source
 from gateway.providers.litellm_threads import Threads, ThreadTransport
 from gateway.providers.settings import LiteLLMSettings
@@ -49,6 +52,8 @@ _IMAGES_BLOCK = _GOOGLE | {
     "runwayml",
     "stability",
 }
+# Where litellm sends the key of a provider of which it knows no address.
+_FALLBACKS = frozenset({"", "api.openai.com"})
 _MOST_MODELS = 1000  # callers may spell out models
 _FUNCTIONS = {
     "chat/completions": "acompletion",
@@ -67,6 +72,9 @@ class LiteLLM:
             secret.get_secret_value()
             for secret in (settings.api_key, *settings.headers.values(), *settings.options.values())
         )
+        self._account_variables = account_variables(settings)
+        is_told = settings.base_url is not None or settings.prefix == "openai"
+        self._foreign = frozenset() if is_told else _FALLBACKS
         self._is_over_our_lines = settings.prefix in _OVER_OUR_LINES
         self._sweeper = Sweeper()
         self._transport = Transport()
@@ -99,6 +107,7 @@ class LiteLLM:
             begun=go_on,
             unsaid=("temperature",) if is_google and "temperature" not in made else (),
             endings=Endings() if is_google and is_stream else None,
+            foreign=self._foreign,
         )
         try:
             with limit:
@@ -109,13 +118,16 @@ class LiteLLM:
                 raise UpstreamTimeout(f"The upstream did not answer within {limit.seconds:g} seconds.") from None
             if not isinstance(error, Exception):
                 raise
+            if isinstance(line.failure, GatewayError):
+                raise line.failure from None
             raise explain(error, line, exchange.endpoint, self._secrets) from None
 
     async def _ask(self, made: dict[str, Any], exchange: Exchange, line: Line) -> Reply:
         library = await self._library()
-        self._complete(made, library, exchange)
-        answer = await self._call(library, made, exchange, line)
-        return await self._begin_stream(answer, exchange, line) if line.is_stream else _read(answer, exchange)
+        with unseen(self._account_variables):
+            self._complete(made, library, exchange)
+            answer = await self._call(library, made, exchange, line)
+            return await self._begin_stream(answer, exchange, line) if line.is_stream else _read(answer, exchange)
 
     def _complete(self, made: dict[str, Any], library: Any, exchange: Exchange) -> None:
         known = (exchange.model, exchange.endpoint)
@@ -129,12 +141,20 @@ class LiteLLM:
                 self._mapped[known] = mapped
         if exchange.endpoint == "images/generations":
             fit(made, mapped)
+        elif exchange.endpoint == "chat/completions":
+            self._settle(made, library, exchange, mapped)
         made["litellm_logging_obj"] = self._record(made, _FUNCTIONS[exchange.endpoint])
         made["allowed_openai_params"] = unmapped(made, exchange.endpoint, mapped)
         if self._blocks(exchange):
             made["client"] = self._thread_client
         elif self._is_over_our_lines:
             made["client"] = self._client
+
+    def _settle(self, made: dict[str, Any], library: Any, exchange: Exchange, mapped: frozenset[str]) -> None:
+        prefix, model = self._settings.prefix, exchange.model
+        settle(made, wire_of(prefix, model), CHAT_FIELDS - exchange.allowed_extra, mapped)
+        if "reasoning_effort" in made and "claude" in model:
+            fit_budget(made, thinking_of(library, made["reasoning_effort"], prefix, model))
 
     async def _call(self, library: Any, made: dict[str, Any], exchange: Exchange, line: Line) -> Any:
         if self._blocks(exchange):
@@ -177,9 +197,10 @@ class LiteLLM:
             advice = why_unavailable() or f"it cannot be imported ({type(error).__name__})"
             raise UpstreamUnavailable(f"litellm is missing: {advice}", code="provider_not_installed") from None
         if self._client is None:
-            self._client = open_client()
-            self._thread_client = open_thread_client()
-            self._record = quiet_records()
+            with unseen():
+                self._client = open_client()
+                self._thread_client = open_thread_client()
+                self._record = quiet_records()
         lend(self._transport, ThreadTransport(self._transport, asyncio.get_running_loop()))
         return library
 

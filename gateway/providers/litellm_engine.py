@@ -6,23 +6,15 @@ What is asked of it is said in `litellm_request.py`; this module knows its switc
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 from typing import Any
 
+from gateway.providers.litellm_environment import install, unseen
 from gateway.providers.litellm_opening import take_over
+from gateway.providers.litellm_words import teach
 
-_ENVIRONMENT = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else a price list is fetched from the network
-    "LITELLM_MODE": "PRODUCTION",  # else any .env of the working directory is loaded
-    "LITELLM_LOG": "ERROR",
-    "LITELLM_TELEMETRY": "False",
-    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    "LITELLM_LOCAL_BLOG_POSTS": "True",
-    "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
-}
 _SETTINGS: dict[str, Any] = {
     "telemetry": False,
     "user_url_validation": True,  # pictures are fetched by litellm, never from inside the network
@@ -56,7 +48,12 @@ def load(prefix: str) -> Any:
 
     What it would import at the first call to `prefix` is imported too. Raises ImportError.
     """
-    os.environ.update(_ENVIRONMENT)
+    install()
+    with unseen():  # it keeps keys and addresses that it finds while it is imported
+        return _load(prefix)
+
+
+def _load(prefix: str) -> Any:
     library = import_module("litellm")
     for name, value in _SETTINGS.items():
         if name in vars(library):  # a switch that a later version dropped is not invented
@@ -70,6 +67,7 @@ def load(prefix: str) -> Any:
         logger.propagate = False
         logger.setLevel(logging.CRITICAL + 1)
     take_over(library)
+    teach()
     _warm_up(library, prefix)
     return library
 
@@ -86,6 +84,11 @@ def mapped_fields(library: Any, prefix: str, model: str, endpoint: str) -> froze
         return frozenset()
     kind = "embeddings" if endpoint == "embeddings" else "chat_completion"
     return frozenset(library.get_supported_openai_params(model, custom_llm_provider=prefix, request_type=kind) or ())
+
+
+def thinking_of(library: Any, effort: Any, prefix: str, model: str) -> Any:
+    """Return the `thinking` that litellm makes of an effort for a Claude model; raises what it raises for a wrong one."""
+    return library.AnthropicConfig.map_reasoning_effort(effort, model, prefix)
 
 
 def quiet_records() -> Callable[[Mapping[str, Any], str], Any]:

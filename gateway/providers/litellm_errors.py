@@ -25,6 +25,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.providers.classify import as_error_object, classify_object, retry_after, scrub
+from gateway.providers.litellm_complaints import read_complaint
 from gateway.providers.litellm_line import AnswerTooLarge, Line
 from gateway.providers.litellm_refusals import causes, is_about_the_line, misconfigured, unserved, untranslatable
 from gateway.wire import data_of
@@ -125,9 +126,18 @@ def explain_refusal(
     if rest is None and (delay := _DELAY.search(body.decode(errors="replace"))):
         rest = retry_after({"retry-after": delay[1]})
     error = classify_object(reported, status, rest, secrets)
-    if isinstance(error, UpstreamRejected) and error.param is None:
-        error.param = _param_of(message)
+    if isinstance(error, UpstreamRejected):
+        _name_fields(error, message)
     return error
+
+
+def _name_fields(error: UpstreamRejected, message: str) -> None:
+    complaint = read_complaint(message) if error.code is None else None
+    if complaint is not None:
+        error.code, error.fields, error.clashes = complaint.code, complaint.fields, complaint.clashes
+        error.param = error.param or complaint.fields[0]
+    elif error.param is None:
+        error.param = _param_of(message)
 
 
 def _param_of(message: str) -> str | None:

@@ -23,6 +23,7 @@ class _Wire:
     assistant: tuple[str, ...]
     tools: re.Pattern[str]
     takes_function_calls: bool = True
+    takes_blanks: bool = False  # text of nothing but spaces; litellm puts a sentence of its own in its place
 
 
 _TEXT = ("text",)
@@ -36,9 +37,13 @@ _BEDROCK = _Wire(
     takes_function_calls=False,
 )
 _GOOGLE = _Wire(
-    ("text", "image_url", "file", "input_audio"), _TEXT, re.compile("web_search|web_search_preview|computer_use")
+    ("text", "image_url", "file", "input_audio"),
+    _TEXT,
+    re.compile("web_search|web_search_preview|computer_use"),
+    takes_blanks=True,
 )
 _WIRES: Mapping[str, _Wire] = {"anthropic": _ANTHROPIC, "bedrock": _BEDROCK, "gemini": _GOOGLE}
+_INSTRUCTIONS = frozenset({"developer", "system"})
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 _THOUGHTS = ("thinking", "redacted_thinking")
@@ -69,6 +74,7 @@ def check_forms(fields: Mapping[str, Any], prefix: str, model: str) -> None:
         if name in fields:
             _expect(fields[name], kind, name)
     talk = _Talk()
+    _check_asks(fields.get("messages") or ())
     for index, message in enumerate(fields.get("messages") or ()):
         _check_message(message, f"messages[{index}]", wire, talk)
     for index, tool in enumerate(fields.get("tools") or ()):
@@ -89,7 +95,9 @@ def _check_message(message: Mapping[str, Any], path: str, wire: _Wire, talk: _Ta
         taken = {"user": wire.user, "assistant": wire.assistant, "tool": _RESULT, "function": _RESULT}.get(role, _TEXT)
         for index, part in enumerate(message["content"]):
             _check_part(part, f"{path}.content[{index}]", taken)
-    if role == "assistant":
+    if role == "user":
+        _check_question(message.get("content"), f"{path}.content", wire)
+    elif role == "assistant":
         _check_answer(message, path, wire, talk)
     elif role == "tool" and message.get("tool_call_id") not in talk.calls:
         _refuse("No message before it calls a tool by this id", f"{path}.tool_call_id")
@@ -97,6 +105,23 @@ def _check_message(message: Mapping[str, Any], path: str, wire: _Wire, talk: _Ta
         _check_legacy(wire, f"{path}.role")
         _expect(message.get("name"), str, f"{path}.name")
         _expect(message.get("content"), (str, list), f"{path}.content")
+
+
+def _check_asks(messages: Any) -> None:
+    if messages and all(message["role"] in _INSTRUCTIONS for message in messages):
+        _refuse("This upstream answers no instructions alone; send a message of the role 'user'", "messages")
+
+
+def _check_question(content: Any, path: str, wire: _Wire) -> None:
+    if content == []:
+        _refuse("Expected at least one part", path)
+    if wire.takes_blanks:
+        return
+    parts = content if isinstance(content, list) else ()
+    texts = [(part.get("text"), f"{path}[{index}].text") for index, part in enumerate(parts)]
+    for text, place in [(content, path), *texts]:
+        if isinstance(text, str) and not text.strip():
+            _refuse("This upstream takes no text of nothing but spaces", place)
 
 
 def _check_part(part: Mapping[str, Any], path: str, taken: tuple[str, ...]) -> None:

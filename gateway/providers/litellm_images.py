@@ -147,5 +147,15 @@ def _completed(picture: dict[str, Any], created: int) -> bytes:
     return b"event: " + _COMPLETED.encode() + b"\n" + event
 
 
+def pictures_of(message: Any) -> list[dict[str, Any]]:
+    """Return the pictures within a chat's answer, or a piece of one, in the form of `image_url` parts."""
+    found = []
+    for picture in getattr(message, "images", None) or ():
+        url = _get(_get(picture, "image_url") or {}, "url")
+        if isinstance(url, str) and url:
+            found.append({"type": "image_url", "image_url": {"url": url}, "index": _get(picture, "index") or 0})
+    return found
+
+
 def _get(item: Any, name: str) -> Any:
     return item.get(name) if isinstance(item, dict) else getattr(item, name, None)

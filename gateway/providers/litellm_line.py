@@ -15,7 +15,9 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.errors import GatewayError, UpstreamUnavailable
 from gateway.providers.litellm_endings import Endings
+from gateway.providers.litellm_events import EventMeter
 from gateway.providers.pool import KEEPALIVE_SECONDS
 
 if TYPE_CHECKING:
@@ -45,18 +47,20 @@ class Line:
     `refusal` is the body of an answer other than 200, `failure` what broke the connection, `endings` what notes why
     the choices of a stream ended, where that has to be known. The task that makes one asks over it, and `begun` is
     called when the head of its good answer has arrived. `unsaid` are settings of generation that litellm adds though
-    nobody asked for them. Over a closed one nothing is asked any more.
+    nobody asked for them, `foreign` hosts that are not the upstream's. Over a closed one nothing is asked any more.
     `is_cancellable` says that the call leaves nothing behind when it is cancelled now.
     """
 
     __slots__ = (
         "_last_words",
+        "_meter",
         "_response",
         "asking",
         "begun",
         "connect_seconds",
         "endings",
         "failure",
+        "foreign",
         "headers",
         "is_cancellable",
         "is_closed",
@@ -74,6 +78,7 @@ class Line:
         begun: Callable[[], None],
         unsaid: tuple[str, ...] = (),
         endings: Endings | None = None,
+        foreign: frozenset[str] = frozenset(),
     ) -> None:
         self.connect_seconds = connect_seconds
         self.is_cancellable = False
@@ -82,12 +87,14 @@ class Line:
         self.begun = begun
         self.unsaid = unsaid
         self.endings = endings
+        self.foreign = foreign
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.refusal = b""
         self.failure: BaseException | None = None
         self.asking: asyncio.Task[bytes] | None = None  # where a thread waits for the answer
         self._last_words = b""
+        self._meter = EventMeter()
         self._response: aiohttp.ClientResponse | None = None
         _current.set(self)
 
@@ -130,6 +137,7 @@ class Line:
             response.close()
             return _only(self.refusal)
         self.begun()
+        self._meter = EventMeter(response.url.path)
         return self._read(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -142,11 +150,12 @@ class Line:
                 if self.is_stream:
                     self._listen(piece)
                 yield piece
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, GatewayError, OSError) as error:
             self.failure = error
             raise
 
     def _listen(self, piece: bytes) -> None:
+        self._meter.feed(piece)
         if self.endings is not None:
             self.endings.feed(piece)
             if self.endings.pending_bytes > MAX_REPLY_BYTES:
@@ -185,8 +194,9 @@ class Transport:
             raise asyncio.CancelledError
         line.is_cancellable = True
         try:
+            _check_host(request.url.host, line)
             return await line.answer(await self._ask(request, line))
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, GatewayError, OSError) as error:
             line.failure = error
             raise
 
@@ -219,6 +229,13 @@ class Transport:
         if self._spare is None:
             self._spare = _open(aiohttp.TCPConnector(limit=0, force_close=True))
         return await self._spare.request(request.method, url, **arguments)
+
+
+def _check_host(host: str, line: Line) -> None:
+    if host in line.foreign:
+        raise UpstreamUnavailable(
+            "The upstream cannot be asked: its base_url is not configured.", code="provider_misconfigured"
+        )
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from gateway.errors import GatewayError
+
 if TYPE_CHECKING:
     import httpx
 
@@ -44,7 +46,7 @@ class Lent:
         """Ask once; what broke the connection is noted in the call's line."""
         try:
             return _final(await _transport.get().handle_async_request(request))
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, GatewayError, OSError):
             return _broken(request)
 
     async def aclose(self) -> None:
@@ -74,7 +76,7 @@ class LentToThread:
     def _ask(self, request: httpx.Request) -> httpx.Response:
         try:
             return _final(_threads.get().handle_request(request))
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, GatewayError, OSError):
             return _broken(request)
 
     def __enter__(self) -> LentToThread:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from json import JSONDecodeError
 
-from gateway.errors import GatewayError, UpstreamProtocolError, UpstreamRejected, UpstreamUnavailable
+from gateway.errors import EndpointNotServed, GatewayError, UpstreamRejected, UpstreamUnavailable
 from gateway.providers.classify import scrub
 
 # Packages that ask somebody: their errors are never about the form of a request.
@@ -93,11 +93,11 @@ def misconfigured(error: BaseException, sentence: str, secrets: Sequence[str]) -
     return None
 
 
-def unserved(sentence: str, endpoint: str) -> UpstreamProtocolError | None:
+def unserved(sentence: str, endpoint: str) -> EndpointNotServed | None:
     """Return the error for an endpoint that litellm knows of no way to at this provider, None if it is not about that."""
     if not _UNSERVED.match(sentence):
         return None
-    return UpstreamProtocolError(f"This upstream does not serve /{endpoint}.")
+    return EndpointNotServed(endpoint)
 
 
 def untranslatable(error: BaseException, sentence: str, endpoint: str, secrets: Sequence[str]) -> UpstreamRejected:

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Self
 
 from gateway.call import Usage
-from gateway.errors import UpstreamProtocolError, UpstreamTimeout
+from gateway.errors import GatewayError, UpstreamProtocolError, UpstreamTimeout
 from gateway.providers.base import Patience
 from gateway.providers.litellm_chunks import Chunks
+from gateway.providers.litellm_environment import unseen
 from gateway.providers.litellm_errors import explain_break, interrupted
 from gateway.providers.litellm_line import Line
 from gateway.providers.sweeper import Sweeper, TimeLimit
@@ -44,7 +45,8 @@ class Source:
 
     async def next(self) -> Any:
         """Return the next piece, END at the end; some pieces are None and say nothing."""
-        return END if self._pieces is None else await anext(self._pieces, END)
+        with unseen():  # some ask the upstream only now
+            return END if self._pieces is None else await anext(self._pieces, END)
 
     def has_ended(self, choices: int) -> bool:
         """Tell whether the upstream itself said why it ended: litellm says so in its place if it did not."""
@@ -139,6 +141,8 @@ class LiteLLMStream:
                 return self._end()  # everything was said, only the end of the body was left out
             if self._overdue:
                 raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None
+            if isinstance(self._line.failure, GatewayError):
+                raise self._line.failure from None
             raise explain_break(error, self._line, self._secrets) from None
 
     async def _next(self) -> Any:

@@ -10,7 +10,14 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.call import Endpoint
-from gateway.errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamRejected, UpstreamUnavailable
+from gateway.errors import (
+    EndpointNotServed,
+    GatewayError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm import LiteLLM
 from gateway.providers.litellm_errors import explain
@@ -168,7 +175,7 @@ def test_other_endpoints_have_other_fields_to_look_at(endpoint: Endpoint, param:
 def test_an_endpoint_that_a_provider_has_not_is_no_form_of_a_request() -> None:
     error = told(ValueError("Unmapped LLM provider for this endpoint. You passed model=x"), 400, "embeddings")
 
-    assert (type(error), error.message) == (UpstreamProtocolError, "This upstream does not serve /embeddings.")
+    assert (type(error), error.message) == (EndpointNotServed, "This model does not serve /v1/embeddings.")
 
 
 class ProfileNotFound(Exception):
@@ -214,7 +221,6 @@ def test_what_failed_outside_is_never_the_callers_fault(cause: BaseException) ->
 
 
 UNSET: list[tuple[str, dict[str, str]]] = [
-    ("gemini", {}),
     ("bedrock", {"aws_region_name": "us-east-1", "aws_profile_name": "absent"}),
     ("vertex_ai", {"vertex_project": "p", "vertex_location": "l", "vertex_credentials": "/absent.json"}),
 ]
@@ -224,8 +230,7 @@ UNSET: list[tuple[str, dict[str, str]]] = [
 async def test_litellm_without_an_account_is_the_operators(
     prefix: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
     secrets = {name: SecretStr(value) for name, value in options.items()}
     nowhere = "http://127.0.0.1:9"
     lane = LiteLLM("lab", LiteLLMSettings(kind="litellm", prefix=prefix, base_url=nowhere, options=secrets))

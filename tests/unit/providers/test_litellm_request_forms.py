@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.errors import UpstreamError, UpstreamRejected
 from gateway.providers import LiteLLMSettings
@@ -120,7 +121,7 @@ ODD: list[tuple[dict[str, Any], str, str]] = [
 
 
 def asked(prefix: str, body: dict[str, Any], model: str | None = None) -> dict[str, Any]:
-    settings = LiteLLMSettings(kind="litellm", prefix=prefix)
+    settings = LiteLLMSettings(kind="litellm", prefix=prefix, api_key=SecretStr("k"))
     return keywords(make_exchange(body={"model": "m", **body}, model=model or MODELS.get(prefix, "m")), settings)
 
 
@@ -174,7 +175,6 @@ FULL: dict[str, Any] = {
         {"role": "assistant", "content": "", "tool_calls": [{**CALL, "id": "c2"}], "thinking_blocks": None},
         {"role": "tool", "tool_call_id": "c2", "content": ""},
         {"role": "assistant", "content": [TEXT], "tool_calls": []},
-        {"role": "user", "content": ""},
     ],
     "tools": [TOOL, {"type": "function", "function": {"name": "bare"}}],
     "tool_choice": {"type": "function", "function": {"name": "bare"}},
@@ -209,3 +209,49 @@ def test_a_wire_that_is_not_known_here_is_not_judged() -> None:
 def test_claude_at_google_is_asked_as_claude() -> None:
     assert asked("vertex_ai", DOCUMENT, "claude-sonnet-4-5")["messages"] == DOCUMENT["messages"]
     assert asked("vertex_ai", AUDIO, "openai/gpt-oss-120b-maas")["messages"] == AUDIO["messages"]
+
+
+def asking(content: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": content}]}
+
+
+BLANK = {"type": "text", "text": " "}
+BLANKS: list[tuple[dict[str, Any], str]] = [
+    (asking(""), "messages[1].content"),
+    (asking(" \n"), "messages[1].content"),
+    (asking([BLANK]), "messages[1].content[0].text"),
+    (asking([TEXT, BLANK]), "messages[1].content[1].text"),
+]
+
+
+@pytest.mark.parametrize(("body", "place"), BLANKS)
+@pytest.mark.parametrize("prefix", ["anthropic", "bedrock"])
+def test_a_question_of_nothing_is_refused_where_a_sentence_would_be_put_in_its_place(
+    prefix: str, body: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(UpstreamRejected) as caught:
+        asked(prefix, body)
+
+    assert (caught.value.param, caught.value.code) == (place, VALUE)
+
+
+@pytest.mark.parametrize("content", ["", " "])
+def test_a_question_of_nothing_is_the_upstreams_to_judge_where_it_arrives(content: str) -> None:
+    assert asked("gemini", asking(content))["messages"] == asking(content)["messages"]
+
+
+@pytest.mark.parametrize("prefix", EVERY)
+def test_a_question_without_parts_is_refused(prefix: str) -> None:
+    with pytest.raises(UpstreamRejected) as caught:
+        asked(prefix, asking([]))
+
+    assert (caught.value.param, caught.value.code) == ("messages[1].content", VALUE)
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("prefix", EVERY)
+def test_instructions_alone_are_refused_rather_than_asked_with_an_invented_question(prefix: str, role: str) -> None:
+    with pytest.raises(UpstreamRejected) as caught:
+        asked(prefix, {"messages": [{"role": role, "content": "Be short."}]})
+
+    assert (caught.value.param, caught.value.code) == ("messages", VALUE)

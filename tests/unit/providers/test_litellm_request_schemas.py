@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.errors import UpstreamError, UpstreamRejected
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm_request import keywords
-from gateway.providers.litellm_schemas import MAX_CHAIN, MAX_NODES
+from gateway.providers.litellm_schemas import MAX_BYTES, MAX_CHAIN, MAX_NODES
 from tests.support.exchanges import MESSAGES, make_exchange
 
 PREFIXES = ("anthropic", "azure", "bedrock", "gemini", "vertex_ai")
@@ -50,7 +51,7 @@ def in_format(schema: dict[str, Any]) -> dict[str, Any]:
 
 def asked(prefix: str, body: dict[str, Any]) -> dict[str, Any]:
     exchange = make_exchange(body={"model": "m", "messages": MESSAGES, **body}, model="gemini-2.5-flash")
-    return keywords(exchange, LiteLLMSettings(kind="litellm", prefix=prefix))
+    return keywords(exchange, LiteLLMSettings(kind="litellm", prefix=prefix, api_key=SecretStr("k")))
 
 
 TOO_MUCH = [
@@ -104,3 +105,27 @@ def test_all_tools_share_the_room() -> None:
     with pytest.raises(UpstreamRejected) as caught:
         asked("gemini", {"tools": [tool(one)] * 20})
     assert caught.value.param is not None
+
+
+@pytest.mark.parametrize("prefix", ["anthropic", "azure", "gemini"])
+@pytest.mark.parametrize("name", ["tools", "functions", "response_format"])
+def test_tools_and_schemas_have_a_size_together(prefix: str, name: str) -> None:
+    half = {"type": "object", "description": "é" * (MAX_BYTES // 4)}
+    function = {"name": "f", "parameters": half}
+    tools: dict[str, Any] = {
+        "tools": [{"type": "function", "function": function}] * 2,
+        "functions": [function] * 2,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"allOf": [half, half]}}},
+    }
+
+    with pytest.raises(UpstreamRejected) as caught:
+        asked(prefix, {name: tools[name]})
+
+    assert (caught.value.param, caught.value.code) == (name, "string_above_max_length")
+
+
+def test_a_large_prompt_may_have_tools() -> None:
+    given = tool({"type": "object"})
+    messages = [{"role": "user", "content": "a" * (2 * MAX_BYTES)}]
+
+    assert asked("anthropic", {"tools": [given], "messages": messages})["tools"] == [given]
