@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Endpoint = Literal["chat/completions", "completions", "embeddings", "images/generations"]
+# What may be wrong with an answer that can be used all the same.
+Flaw = Literal["missing_done", "invalid_usage"]
 Role = Literal["admin", "user", "viewer"]
 
 EVERY_MODEL = "*"
@@ -67,6 +69,7 @@ class Record:
     first_event: float = 0.0
     stream_seconds: float = 0.0
     usage: Usage | None = None
+    flaws: tuple[Flaw, ...] = ()
     dropped: tuple[str, ...] = ()
     error: str | None = None
     client_gone: bool = False

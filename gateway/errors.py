@@ -20,6 +20,7 @@
     │   ├── UpstreamProtocolError  502  answered something that is not the OpenAI wire
     │   ├── UpstreamAuthFailed     502  our key is refused
     │   ├── UpstreamModelMissing   502  the upstream does not know the configured model
+    │   ├── EndpointNotServed      404  the upstream has no such endpoint for this model; says nothing of its health
     │   ├── UpstreamOverloaded     503  says it is overloaded
     │   ├── LocalModelUnavailable  503  a model process is loading, restarting or cannot load its file
     │   ├── UpstreamTimeout        504
@@ -206,6 +207,18 @@ class UpstreamModelMissing(UpstreamError):
     code = "upstream_model_not_found"
 
 
+class EndpointNotServed(UpstreamError):
+    """The model cannot be asked in this way; one of another deployment may."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "endpoint_not_supported"
+
+    def __init__(self, endpoint: str) -> None:
+        advice = "; use /v1/chat/completions" if endpoint == "completions" else ""
+        super().__init__(f"This model does not serve /v1/{endpoint}{advice}.", param="model")
+
+
 class UpstreamOverloaded(UpstreamError):
     status = 503
     type = "service_unavailable_error"
@@ -230,13 +243,19 @@ class UpstreamRateLimited(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream says the request itself is wrong; its status, type, param and code are kept."""
+    """The upstream says the request itself is wrong; its status, type, param and code are kept.
+
+    `fields` are those of the request that it may be about, where that is not `param` alone; with `clashes` it refuses
+    them together only.
+    """
 
     status = 400
     type = "invalid_request_error"
-    code = None
+    code: str | None = None
     failover = False
     outcome = "upstream_rejected"
+    fields: tuple[str, ...] = ()
+    clashes = False
 
     @property
     def http_status(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from gateway.call import Attempt, Record, Usage
+from gateway.call import Attempt, Flaw, Record, Usage
 from gateway.errors import NoDeployment
 from gateway.tallies import Spread, Tallies, Tally
 
@@ -94,6 +94,17 @@ class Metrics:
             ["phase"],
             registry=registry,
         )
+        self._flaws: dict[Flaw, Counter] = {
+            "missing_done": Counter(
+                "gateway_stream_missing_done",
+                "Streams that were finished but for the [DONE] that the gateway added.",
+                ["deployment"],
+                registry=registry,
+            ),
+            "invalid_usage": Counter(
+                "gateway_usage_invalid", "Answers whose usage could not be read.", ["deployment"], registry=registry
+            ),
+        }
         self._in_flight = Gauge(
             "gateway_in_flight_requests", "Requests being answered.", multiprocess_mode="livesum", registry=registry
         )
@@ -153,6 +164,8 @@ class Metrics:
         if record.first_event:
             first_events = self._first_event_series.get(record.alias) or self._bind_first_event(record.alias)
             first_events.observe(record.first_event - record.started)
+        for flaw in record.flaws:
+            self._flaws[flaw].labels(record.attempts[-1].label).inc()
         if record.usage is not None:
             self._count_tokens(record.alias, record.usage)
 

@@ -77,15 +77,14 @@ def _keys(config: Config) -> Iterator[str]:
 
 
 def _providers(config: Config) -> Iterator[str]:
-    from gateway.providers import HostedSettings
+    from gateway.providers import HostedSettings, key_source
 
     for name, entry in config.providers.items():
         if name in config.off:
             yield f"  {name}: off, {config.off[name]}"
         elif isinstance(entry, HostedSettings):
-            key = "with a key" if entry.api_key.get_secret_value() else "without a key"
             headers = f", headers {', '.join(entry.headers)}" if entry.headers else ""
-            yield f"  {name}: on, {entry.base_url or 'its own endpoint'}, {key}{headers}"
+            yield f"  {name}: on, {entry.base_url or 'its own endpoint'}, {key_source(entry)}{headers}"
         else:
             yield f"  {name}: on, runs {', '.join(entry.models)} on this machine"
 

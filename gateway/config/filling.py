@@ -50,7 +50,7 @@ def _fill_provider(tree: Tree, name: str, entry: dict[str, Any], environ: Mappin
         _complete_local(entry)
         return ""
     if kind == "litellm":
-        return _without_litellm()
+        return _without_litellm(entry.get("prefix"))
     if kind == "openai" and "kind" in entry and ("base_url" in entry or name != "openai"):
         if "base_url" not in entry:  # the preset's would send the key to OpenAI
             tree.blame((*place, "base_url"), "is missing; expected a URL such as https://host/v1")
@@ -80,8 +80,8 @@ def _move_classes(models: dict[str, Any], chosen: Mapping[str, str]) -> None:
                 models[name] = {**mapping(fields), "classes": [*others, class_name] if name == model else others}
 
 
-def _without_litellm() -> str:
-    reason = why_unavailable()
+def _without_litellm(prefix: object) -> str:
+    reason = why_unavailable(str(prefix))
     return f"{NEEDS_LITELLM}: {reason}" if reason else ""
 
 
@@ -180,7 +180,7 @@ class Filling:
             if _is_blank(self._entry.get(preset.needs)) and _is_blank(options.get(preset.needs)):
                 variable = preset.options.get(preset.needs) or preset.base_url_env
                 return f"{preset.needs} is not given" + (f" ({variable} is empty)" if variable else "")
-        return _without_litellm() if preset.wire == "litellm" else ""
+        return _without_litellm(self._entry.get("prefix")) if preset.wire == "litellm" else ""
 
 
 def _is_blank(key: object) -> bool:

@@ -19,7 +19,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _OF_WIRE = {"openai": "OpenAISettings", "litellm": "LiteLLMSettings", "llamacpp": "LlamaCppSettings"}
 _KINDS = {
     "openai": "openai with a base_url is any server that speaks the OpenAI wire; the others are presets.",
-    "litellm": "litellm with a prefix is any provider that litellm knows; the others are presets.",
+    "litellm": "litellm with a prefix is a provider of litellm's; the others are presets.",
     "llamacpp": "GGUF models that the gateway runs on this machine; llamalocal has settings of its own.",
 }
 _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}

@@ -53,7 +53,7 @@ class Answers:
         """Return the plain answer, or send the stream and return it sent."""
         if call.stream:
             return await self._relay(request, call.record, reply)
-        call.record.usage = reply.usage
+        call.record.usage, call.record.flaws = reply.usage, reply.flaws
         return web.Response(body=reply.body, headers={"Content-Type": JSON, **_trail(call.record)})
 
     async def _relay(self, request: web.Request, record: Record, reply: Reply) -> web.StreamResponse:
@@ -82,7 +82,7 @@ class Answers:
                 raise
             await self._break_off(response, record, ShuttingDown())
         finally:
-            record.usage = reply.usage
+            record.usage, record.flaws = reply.usage, reply.flaws
             record.stream_seconds = self._clock() - record.first_event
         await response.write_eof(last)
         return response

@@ -88,6 +88,8 @@ def line(finished: Finished) -> dict[str, Any]:
     if record.usage is not None:
         fields["prompt_tokens"] = record.usage.prompt_tokens
         fields["completion_tokens"] = record.usage.completion_tokens
+    if record.flaws:
+        fields["flaws"] = record.flaws
     if record.error is not None:
         fields["error"] = record.error
         fields["tried"] = [

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.providers.availability import why_unavailable
     from gateway.providers.base import Exchange, Patience, PlainReply, Provider, Reply
     from gateway.providers.litellm import LiteLLM
+    from gateway.providers.litellm_environment import key_source
     from gateway.providers.llamacpp import LlamaCpp, LocalModel
     from gateway.providers.openai import OpenAIWire
     from gateway.providers.pricemap import look_up
@@ -43,6 +44,7 @@ __all__ = [
     "Provider",
     "Reply",
     "TokenField",
+    "key_source",
     "look_up",
     "why_unavailable",
 ]
@@ -59,6 +61,7 @@ __getattr__ = lazily(
         "PlainReply": "base",
         "Provider": "base",
         "Reply": "base",
+        "key_source": "litellm_environment",
         "look_up": "pricemap",
         "why_unavailable": "availability",
     },

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from gateway.call import Endpoint, Usage
+from gateway.call import Endpoint, Flaw, Usage
 
 
 class Patience(Protocol):
@@ -52,7 +52,8 @@ class Reply(Protocol):
     A plain one has its whole `body`; a stream has an empty one and yields blocks of whole events when iterated, the
     first of which has already arrived; `is_complete` says that the block just yielded was the last. Iterating raises
     UpstreamError when the stream breaks.
-    `usage` is known at the end, where the upstream told it.
+    `usage` is known at the end, where the upstream told it, and so are `flaws`: what was wrong with an answer that could
+    be used all the same.
     """
 
     @property
@@ -61,6 +62,8 @@ class Reply(Protocol):
     def is_complete(self) -> bool: ...
     @property
     def usage(self) -> Usage | None: ...
+    @property
+    def flaws(self) -> tuple[Flaw, ...]: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -96,12 +99,13 @@ class Provider(Protocol):
 class PlainReply:
     """A whole answer; nothing is left open."""
 
-    __slots__ = ("body", "usage")
+    __slots__ = ("body", "flaws", "usage")
     is_complete = True
 
-    def __init__(self, body: bytes, usage: Usage | None) -> None:
+    def __init__(self, body: bytes, usage: Usage | None, flaws: tuple[Flaw, ...] = ()) -> None:
         self.body = body
         self.usage = usage
+        self.flaws = flaws
 
     async def __aenter__(self) -> Self:
         return self

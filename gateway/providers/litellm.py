@@ -9,23 +9,29 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from gateway.errors import UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import GatewayError, UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.availability import why_unavailable
 from gateway.providers.base import Exchange, PlainReply, Reply, account_of
 from gateway.providers.litellm_chunks import Chunks
+from gateway.providers.litellm_endings import Endings
 from gateway.providers.litellm_engine import (
     load,
     mapped_fields,
     open_client,
     open_thread_client,
     quiet_records,
-    share_session,
+    thinking_of,
 )
+from gateway.providers.litellm_environment import account_variables, unseen
 from gateway.providers.litellm_errors import explain
-from gateway.providers.litellm_line import Line, ThreadTransport, Transport
-from gateway.providers.litellm_reply import chat_reply, embedding_reply, image_reply
-from gateway.providers.litellm_request import keywords, streams, unmapped
+from gateway.providers.litellm_fields import fit_budget, settle, wire_of
+from gateway.providers.litellm_images import fields_taken, fit, image_reply
+from gateway.providers.litellm_line import Line, Transport
+from gateway.providers.litellm_opening import lend
+from gateway.providers.litellm_reply import chat_reply, embedding_reply
+from gateway.providers.litellm_request import CHAT_FIELDS, keywords, streams, unmapped
 from gateway.providers.litellm_stream import LiteLLMStream, Source
+from gateway.providers.litellm_threads import Threads, ThreadTransport
 from gateway.providers.settings import LiteLLMSettings
 from gateway.providers.sweeper import Sweeper, TimeLimit
 
@@ -33,6 +39,21 @@ from gateway.providers.sweeper import Sweeper, TimeLimit
 _OVER_OUR_LINES = frozenset({"anthropic", "bedrock", "gemini", "vertex_ai"})
 # Those of which litellm says that every piece is the last, and to which it adds a temperature of its own.
 _GOOGLE = frozenset({"gemini", "vertex_ai"})
+# Those that litellm asks for images in a thread, which waits there for the answer.
+_IMAGES_BLOCK = _GOOGLE | {
+    "aiml",
+    "dashscope",
+    "edenai",
+    "fal_ai",
+    "openrouter",
+    "qwen_ai_platform",
+    "qwencloud",
+    "recraft",
+    "runwayml",
+    "stability",
+}
+# Where litellm sends the key of a provider of which it knows no address.
+_FALLBACKS = frozenset({"", "api.openai.com"})
 _MOST_MODELS = 1000  # callers may spell out models
 _FUNCTIONS = {
     "chat/completions": "acompletion",
@@ -52,9 +73,13 @@ class LiteLLM:
             for secret in (settings.api_key, *settings.headers.values(), *settings.options.values())
         )
         self.account = account_of(f"{settings.prefix} {settings.base_url}", *self._secrets)
+        self._account_variables = account_variables(settings)
+        is_told = settings.base_url is not None or settings.prefix == "openai"
+        self._foreign = frozenset() if is_told else _FALLBACKS
         self._is_over_our_lines = settings.prefix in _OVER_OUR_LINES
         self._sweeper = Sweeper()
         self._transport = Transport()
+        self._threads = Threads()
         self._client: Any = None
         self._thread_client: Any = None
         self._record: Any = None
@@ -68,10 +93,7 @@ class LiteLLM:
 
     async def send(self, exchange: Exchange) -> Reply:
         made = keywords(exchange, self._settings)
-        library = await self._library()
-        self._complete(made, library, exchange)
-        function = getattr(library, _FUNCTIONS[exchange.endpoint])
-        unsaid = ("temperature",) if self._settings.prefix in _GOOGLE and "temperature" not in made else ()
+        is_google = self._settings.prefix in _GOOGLE
         patience = exchange.patience
         is_stream = streams(exchange)
         limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=is_stream))
@@ -80,44 +102,83 @@ class LiteLLM:
             if not is_stream:
                 limit.extend(patience.total_seconds)
 
-        line = Line(patience.connect_seconds, is_stream=is_stream, begun=go_on, unsaid=unsaid)
+        line = Line(
+            patience.connect_seconds,
+            is_stream=is_stream,
+            begun=go_on,
+            unsaid=("temperature",) if is_google and "temperature" not in made else (),
+            endings=Endings() if is_google and is_stream else None,
+            foreign=self._foreign,
+        )
         try:
             with limit:
-                answer = await function(**made)
-                return await self._begin_stream(answer, exchange, line) if is_stream else _read(answer, exchange)
+                return await line.wait_for(self._ask(made, exchange, line))
         except BaseException as error:
             line.close()  # also when the caller left: the upstream is not to work on
             if type(error) is TimeoutError and line.failure is None:  # the limit's own
                 raise UpstreamTimeout(f"The upstream did not answer within {limit.seconds:g} seconds.") from None
             if not isinstance(error, Exception):
                 raise
+            if isinstance(line.failure, GatewayError):
+                raise line.failure from None
             raise explain(error, line, exchange.endpoint, self._secrets) from None
+
+    async def _ask(self, made: dict[str, Any], exchange: Exchange, line: Line) -> Reply:
+        library = await self._library()
+        with unseen(self._account_variables):
+            self._complete(made, library, exchange)
+            answer = await self._call(library, made, exchange, line)
+            return await self._begin_stream(answer, exchange, line) if line.is_stream else _read(answer, exchange)
 
     def _complete(self, made: dict[str, Any], library: Any, exchange: Exchange) -> None:
         known = (exchange.model, exchange.endpoint)
         mapped = self._mapped.get(known)
         if mapped is None:
-            mapped = mapped_fields(library, self._settings.prefix, *known)
+            if exchange.endpoint == "images/generations":
+                mapped = fields_taken(library, self._settings.prefix, exchange.model)
+            else:
+                mapped = mapped_fields(library, self._settings.prefix, *known)
             if len(self._mapped) < _MOST_MODELS:
                 self._mapped[known] = mapped
+        if exchange.endpoint == "images/generations":
+            fit(made, mapped)
+        elif exchange.endpoint == "chat/completions":
+            self._settle(made, library, exchange, mapped)
         made["litellm_logging_obj"] = self._record(made, _FUNCTIONS[exchange.endpoint])
         made["allowed_openai_params"] = unmapped(made, exchange.endpoint, mapped)
-        if self._is_over_our_lines:
-            is_blocking = exchange.endpoint == "images/generations" and self._settings.prefix in _GOOGLE
-            made["client"] = self._thread_client if is_blocking else self._client
+        if self._blocks(exchange):
+            made["client"] = self._thread_client
+        elif self._is_over_our_lines:
+            made["client"] = self._client
+
+    def _settle(self, made: dict[str, Any], library: Any, exchange: Exchange, mapped: frozenset[str]) -> None:
+        prefix, model = self._settings.prefix, exchange.model
+        settle(made, wire_of(prefix, model), CHAT_FIELDS - exchange.allowed_extra, mapped)
+        if "reasoning_effort" in made and "claude" in model:
+            fit_budget(made, thinking_of(library, made["reasoning_effort"], prefix, model))
+
+    async def _call(self, library: Any, made: dict[str, Any], exchange: Exchange, line: Line) -> Any:
+        if self._blocks(exchange):
+            line.is_cancellable = True  # these threads take care of what they made for nobody
+            return await self._threads.run(library.image_generation, aimg_generation=True, **made)
+        return await getattr(library, _FUNCTIONS[exchange.endpoint])(**made)
+
+    def _blocks(self, exchange: Exchange) -> bool:
+        return exchange.endpoint == "images/generations" and self._settings.prefix in _IMAGES_BLOCK
 
     async def is_ready(self, model: str) -> bool:
-        return not why_unavailable()  # a hosted upstream is taken at its word until an attempt fails
+        return not why_unavailable(
+            self._settings.prefix
+        )  # a hosted upstream is taken at its word until an attempt fails
 
     async def close(self) -> None:
         if self._loading is not None and not self._loading.done():
             await asyncio.wait([self._loading])  # a thread cannot be stopped in the middle of an import
+        await self._threads.close()
         await self._transport.close()
 
     async def _begin_stream(self, wrapper: Any, exchange: Exchange, line: Line) -> LiteLLMStream:
-        source = Source(
-            wrapper, line, is_direct=self._is_over_our_lines, counts_endings=self._settings.prefix in _GOOGLE
-        )
+        source = Source(wrapper, line, is_direct=self._is_over_our_lines)
         chunks = Chunks(exchange.model, wants_usage=exchange.wants_usage)
         stream = LiteLLMStream(source, chunks, line, exchange.patience, self._sweeper, self._secrets)
         try:
@@ -137,11 +198,11 @@ class LiteLLM:
             advice = why_unavailable() or f"it cannot be imported ({type(error).__name__})"
             raise UpstreamUnavailable(f"litellm is missing: {advice}", code="provider_not_installed") from None
         if self._client is None:
-            self._client = open_client(self._transport)
-            share_session(library, self._transport)
-            self._record = quiet_records()
-            threads = ThreadTransport(self._transport, asyncio.get_running_loop())
-            self._thread_client = open_thread_client(threads)
+            with unseen():
+                self._client = open_client()
+                self._thread_client = open_thread_client()
+                self._record = quiet_records()
+        lend(self._transport, ThreadTransport(self._transport, asyncio.get_running_loop()))
         return library
 
 
@@ -149,5 +210,5 @@ def _read(answer: Any, exchange: Exchange) -> PlainReply:
     if exchange.endpoint == "embeddings":
         return embedding_reply(answer, exchange)
     if exchange.endpoint == "images/generations":
-        return image_reply(answer, as_events=exchange.stream)
+        return image_reply(answer, exchange)
     return chat_reply(answer, exchange)

@@ -8,18 +8,28 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.call import Usage
-from gateway.providers.litellm_reply import completion_id, finish_reason, logprobs_of, usage_of
+from gateway.providers.litellm_images import pictures_of
+from gateway.providers.litellm_reply import (
+    NO_ARGUMENTS,
+    completion_id,
+    finish_reason,
+    is_of_upstream,
+    logprobs_of,
+    usage_of,
+)
 from gateway.wire import DONE_EVENT, encode_event, read_usage
 
 
 class _Choice:
-    __slots__ = ("calls", "finish", "index", "latest")
+    __slots__ = ("calls", "finish", "hidden", "index", "latest", "silent")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.finish: str | None = None
         self.calls: dict[int, tuple[str, int]] = {}  # upstream's index -> id and our index of its latest call
         self.latest = -1
+        self.silent: set[int] = set()  # calls of which no arguments came yet
+        self.hidden: set[int] = set()  # upstream's indices of the calls it answers itself
 
 
 class Chunks:
@@ -58,10 +68,13 @@ class Chunks:
 
     def closing(self) -> bytes:
         """Return the end of a good stream."""
-        events = [
-            self._event(choice, {}, finish_reason(choice.finish or "stop", has_calls=choice.latest >= 0))
-            for choice in self._choices.values()
-        ]
+        events = []
+        for choice in self._choices.values():
+            for index in sorted(choice.silent):
+                delta = {"index": index, "function": {"arguments": NO_ARGUMENTS}}
+                events.append(self._event(choice, {"tool_calls": [delta]}))
+            finish = finish_reason(choice.finish or "stop", has_calls=choice.latest >= 0)
+            events.append(self._event(choice, {}, finish))
         if self._wants_usage and self._head is not None and self._usage is not None:
             events.append(encode_event({**self._head, "choices": [], "usage": self._usage}))
         return b"".join(events) + DONE_EVENT
@@ -109,8 +122,11 @@ class Chunks:
             events += self._event(choice, {"reasoning_content": thoughts})
         if content := getattr(delta, "content", None):
             events += self._event(choice, {"content": content}, logprobs=logprobs_of(told))
+        if pictures := pictures_of(delta):
+            events += self._event(choice, {"images": pictures})
         for call in getattr(delta, "tool_calls", None) or ():
-            events += self._event(choice, {"tool_calls": [_call_delta(choice, call)]})
+            if not _is_hidden(choice, call):
+                events += self._event(choice, {"tool_calls": [_call_delta(choice, call)]})
         if told.finish_reason and choice.finish in (None, "stop"):  # Google's pieces say stop before and after the end
             choice.finish = told.finish_reason
         return events
@@ -123,14 +139,28 @@ class Chunks:
         return encode_event(payload)
 
 
+def _is_hidden(choice: _Choice, told: Any) -> bool:
+    """Tell whether a piece belongs to a call that the upstream answers itself; only the first piece has the id."""
+    theirs = told.index or 0
+    if is_of_upstream(told.id):
+        choice.hidden.add(theirs)
+    elif told.id:
+        choice.hidden.discard(theirs)
+    return theirs in choice.hidden
+
+
 def _call_delta(choice: _Choice, told: Any) -> dict[str, Any]:
     """Return a piece of a tool call: id and name with its first piece only, since clients put pieces together."""
     theirs, arguments = told.index or 0, told.function.arguments or ""
     known = choice.calls.get(theirs)
     if known is not None and told.id in (None, "", known[0]):
+        if arguments:
+            choice.silent.discard(known[1])
         return {"index": known[1], "function": {"arguments": arguments}}
     choice.latest += 1
     choice.calls[theirs] = (told.id or "", choice.latest)
+    if not arguments:
+        choice.silent.add(choice.latest)
     function = {"name": told.function.name or "", "arguments": arguments}
     return {"index": choice.latest, "id": told.id or f"call_{choice.latest}", "type": "function", "function": function}
 

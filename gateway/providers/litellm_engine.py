@@ -6,21 +6,15 @@ What is asked of it is said in `litellm_request.py`; this module knows its switc
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 from typing import Any
 
-_ENVIRONMENT = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else a price list is fetched from the network
-    "LITELLM_MODE": "PRODUCTION",  # else any .env of the working directory is loaded
-    "LITELLM_LOG": "ERROR",
-    "LITELLM_TELEMETRY": "False",
-    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    "LITELLM_LOCAL_BLOG_POSTS": "True",
-    "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
-}
+from gateway.providers.litellm_environment import install, unseen
+from gateway.providers.litellm_opening import take_over
+from gateway.providers.litellm_words import teach
+
 _SETTINGS: dict[str, Any] = {
     "telemetry": False,
     "user_url_validation": True,  # pictures are fetched by litellm, never from inside the network
@@ -31,6 +25,7 @@ _SETTINGS: dict[str, Any] = {
     "cache": None,
     "model_fallbacks": None,
     "max_budget": 0.0,
+    "disable_stop_sequence_limit": True,  # else a fifth one is left out without a word
     "disable_token_counter": True,
     "disable_streaming_logging": True,
     "disable_add_transform_inline_image_block": True,
@@ -53,7 +48,12 @@ def load(prefix: str) -> Any:
 
     What it would import at the first call to `prefix` is imported too. Raises ImportError.
     """
-    os.environ.update(_ENVIRONMENT)
+    install()
+    with unseen():  # it keeps keys and addresses that it finds while it is imported
+        return _load(prefix)
+
+
+def _load(prefix: str) -> Any:
     library = import_module("litellm")
     for name, value in _SETTINGS.items():
         if name in vars(library):  # a switch that a later version dropped is not invented
@@ -66,6 +66,8 @@ def load(prefix: str) -> Any:
         logger.handlers.clear()
         logger.propagate = False
         logger.setLevel(logging.CRITICAL + 1)
+    take_over(library)
+    teach()
     _warm_up(library, prefix)
     return library
 
@@ -82,6 +84,11 @@ def mapped_fields(library: Any, prefix: str, model: str, endpoint: str) -> froze
         return frozenset()
     kind = "embeddings" if endpoint == "embeddings" else "chat_completion"
     return frozenset(library.get_supported_openai_params(model, custom_llm_provider=prefix, request_type=kind) or ())
+
+
+def thinking_of(library: Any, effort: Any, prefix: str, model: str) -> Any:
+    """Return the `thinking` that litellm makes of an effort for a Claude model; raises what it raises for a wrong one."""
+    return library.AnthropicConfig.map_reasoning_effort(effort, model, prefix)
 
 
 def quiet_records() -> Callable[[Mapping[str, Any], str], Any]:
@@ -128,23 +135,14 @@ def quiet_records() -> Callable[[Mapping[str, Any], str], Any]:
     return make
 
 
-def open_client(transport: object) -> Any:
-    """Return the client that litellm is to ask over `transport` with."""
-    return _handlers().AsyncHTTPHandler(transport=transport, follow_redirects=False)
+def open_client() -> Any:
+    """Return the client that litellm is to ask with, over what was lent to the call at hand."""
+    return _handlers().AsyncHTTPHandler()
 
 
-def share_session(library: Any, transport: Any) -> None:
-    """Give litellm our connections for the providers that take no client, so that none of them follows a redirect."""
-    import httpx
-
-    library.aclient_session = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
-
-
-def open_thread_client(transport: Any) -> Any:
+def open_thread_client() -> Any:
     """Return the client for the functions of litellm that block a thread."""
-    import httpx
-
-    return _handlers().HTTPHandler(client=httpx.Client(transport=transport, trust_env=False))
+    return _handlers().HTTPHandler()
 
 
 def _handlers() -> Any:

@@ -1,14 +1,15 @@
 """Which error a failed call through litellm is.
 
 What went over the line is believed first, because litellm changes statuses and wraps sentences; its own exceptions
-are read only where nothing was seen of the line. Codes and wording are those of `classify.py`.
+are read only where nothing was seen of the line. Codes and wording are those of `classify.py`; what litellm refused
+before asking anybody is told in `litellm_refusals.py`.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -24,7 +25,9 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.providers.classify import as_error_object, classify_object, retry_after, scrub
+from gateway.providers.litellm_complaints import read_complaint
 from gateway.providers.litellm_line import AnswerTooLarge, Line
+from gateway.providers.litellm_refusals import causes, is_about_the_line, misconfigured, unserved, untranslatable
 from gateway.wire import data_of
 
 _TOO_LONG = re.compile(
@@ -40,15 +43,14 @@ _NAMED = re.compile(r"[`'\"]([a-z]+(?:_[a-z0-9]+)*)[`'\"]")
 _DELAY = re.compile(r'"retryDelay"\s*:\s*"([0-9.]+)s"')
 _WRAPPING = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]*(?:Error|Exception|Timeout)\s*)+(?:[:-]\s*|(?=\{))")
 _ADVICE = re.compile(
-    r"\s*(?:To drop (?:it|unsupported|these)|Traceback \(most recent|This looks like a bug in LiteLLM|Received Messages=).*",
+    r"\s*(?:To drop (?:it|this|unsupported|these)|Traceback \(most recent|This looks like a bug in LiteLLM|Received Messages="
+    r"|(?:Either provide one, or |Please |or )?set `?litellm[._]|Handle with `litellm).*",
     re.DOTALL,
-)
-_BAD_PICTURE = re.compile(
-    r"unable to fetch image|invalid image received|image url not in expected format", re.IGNORECASE
 )
 _UNSUPPORTED = re.compile(r"(?:does not support (?:parameters: \[)?|Setting )[`'\"]?([a-z_]+)")
 _PARAMS: Mapping[str, str] = {"embeddings": "input", "images/generations": "prompt"}
 _CALLERS = (400, 413, 422)
+_SAID_OF_US = frozenset({401, 402, 403, 404, 408, 409, 429, 451})  # statuses litellm gives its own words by
 _NO_FIELDS = frozenset({"error", "messages_error", "model"})
 
 
@@ -124,9 +126,18 @@ def explain_refusal(
     if rest is None and (delay := _DELAY.search(body.decode(errors="replace"))):
         rest = retry_after({"retry-after": delay[1]})
     error = classify_object(reported, status, rest, secrets)
-    if isinstance(error, UpstreamRejected) and error.param is None:
-        error.param = _param_of(message)
+    if isinstance(error, UpstreamRejected):
+        _name_fields(error, message)
     return error
+
+
+def _name_fields(error: UpstreamRejected, message: str) -> None:
+    complaint = read_complaint(message) if error.code is None else None
+    if complaint is not None:
+        error.code, error.fields, error.clashes = complaint.code, complaint.fields, complaint.clashes
+        error.param = error.param or complaint.fields[0]
+    elif error.param is None:
+        error.param = _param_of(message)
 
 
 def _param_of(message: str) -> str | None:
@@ -148,22 +159,17 @@ def _explain_good(error: BaseException, line: Line, secrets: Sequence[str]) -> G
 
 def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str]) -> GatewayError:
     """Read litellm's own exception: it refused the request by itself, or asked over a connection of its own."""
-    broken = next((cause for cause in _causes(error) if isinstance(cause, aiohttp.ClientError)), None)
+    broken = next((cause for cause in causes(error) if isinstance(cause, aiohttp.ClientError)), None)
     if broken is not None:
         return explain_line(broken)
     sentence = _sentence(error)
-    if _BAD_PICTURE.search(sentence):
-        return UpstreamRejected(
-            "A picture cannot be read or fetched. Send it as a data: URL, or under an address of the public internet.",
-            param=_PARAMS.get(endpoint, "messages"),
-        )
     status, headers = _head(error)
     if isinstance(error, TimeoutError) or (status == 408 and not headers):
         return UpstreamTimeout("The upstream did not answer in time.")
+    if not headers and (status <= 500 and status not in _SAID_OF_US) and not _TOO_LONG.search(sentence):
+        return _explain_unasked(error, sentence, endpoint, secrets)
     if status < 300 or (status >= 500 and not headers):
         return UpstreamProtocolError(f"The upstream could not be asked: {scrub(sentence, secrets)}")
-    if not headers and status in _CALLERS and not _TOO_LONG.search(sentence):
-        return _refused_by_itself(error, sentence, secrets)
     refused = explain_refusal(status, headers, orjson.dumps({"message": sentence}), endpoint, secrets)
     if isinstance(refused, UpstreamRejected):
         param, code = _told(error, "param", secrets), _told(error, "code", secrets)
@@ -177,7 +183,7 @@ def _explain_unseen(error: BaseException, endpoint: str, secrets: Sequence[str])
 
 def _head(error: BaseException) -> tuple[int, Mapping[str, str]]:
     """Return status and headers of the answer an exception was raised for, without headers where there was none."""
-    for cause in _causes(error):
+    for cause in causes(error):
         response = getattr(cause, "response", None)
         if response is not None and _is_answer(cause):
             return response.status_code, response.headers
@@ -185,27 +191,16 @@ def _head(error: BaseException) -> tuple[int, Mapping[str, str]]:
     return status if isinstance(status, int) else 0, {}
 
 
-def _refused_by_itself(error: BaseException, sentence: str, secrets: Sequence[str]) -> UpstreamRejected:
-    """Return the caller's error for what litellm refused unasked; its sentence may quote the request, so none is read."""
-    return UpstreamRejected(
-        scrub(sentence, secrets),
-        param=_told(error, "param", secrets) or _param_of(sentence),
-        code=_told(error, "code", secrets),
-        upstream_status=400,
-    )
+def _explain_unasked(error: BaseException, sentence: str, endpoint: str, secrets: Sequence[str]) -> GatewayError:
+    if is_about_the_line(error):
+        return UpstreamProtocolError(f"The upstream could not be asked: {scrub(sentence, secrets)}")
+    ours = misconfigured(error, sentence, secrets) or unserved(sentence, endpoint)
+    return ours or untranslatable(error, sentence, endpoint, secrets)
 
 
 def _is_answer(error: BaseException) -> bool:
     """Tell whether an exception holds a real answer: litellm's own make one up."""
     return type(error).__module__.partition(".")[0] in ("httpx", "openai")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it was raised for, the first cause last."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _told(error: BaseException, name: str, secrets: Sequence[str]) -> str | None:

@@ -6,16 +6,18 @@ Speaks httpx's transport protocol on one side and aiohttp on the other. What an 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.errors import GatewayError, UpstreamUnavailable
+from gateway.providers.litellm_endings import Endings
+from gateway.providers.litellm_events import EventMeter
 from gateway.providers.pool import KEEPALIVE_SECONDS
 
 if TYPE_CHECKING:
@@ -24,11 +26,15 @@ if TYPE_CHECKING:
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 _LAST_WORDS_BYTES = 16 * 1024
-# How Anthropic and Google say why a choice ended. Inside a JSON string the quotes would be escaped.
-_ENDING = re.compile(rb'"(?:finishReason|blockReason)"\s*:\s*"[A-Z_]+"|"stop_reason"\s*:\s*"[a-z_]+"')
-_LONGEST_ENDING = 64
+
+_T = TypeVar("_T")
 
 _current: ContextVar[Line] = ContextVar("_current")
+
+
+def current_line() -> Line:
+    """Return the line of the call that is being made."""
+    return _current.get()
 
 
 class AnswerTooLarge(aiohttp.ClientError):
@@ -38,20 +44,26 @@ class AnswerTooLarge(aiohttp.ClientError):
 class Line:
     """What one call's connection told, below litellm: `status` 0 means that no answer began.
 
-    `refusal` is the body of an answer other than 200, `failure` what broke the connection, `endings` how often a
-    stream said why a choice ended. The task that makes one asks over it, and `begun` is called when the head of its
-    good answer has arrived. `unsaid` are settings of generation that litellm adds though nobody asked for them.
+    `refusal` is the body of an answer other than 200, `failure` what broke the connection, `endings` what notes why
+    the choices of a stream ended, where that has to be known. The task that makes one asks over it, and `begun` is
+    called when the head of its good answer has arrived. `unsaid` are settings of generation that litellm adds though
+    nobody asked for them, `foreign` hosts that are not the upstream's. Over a closed one nothing is asked any more.
+    `is_cancellable` says that the call leaves nothing behind when it is cancelled now.
     """
 
     __slots__ = (
         "_last_words",
+        "_meter",
         "_response",
         "asking",
         "begun",
         "connect_seconds",
         "endings",
         "failure",
+        "foreign",
         "headers",
+        "is_cancellable",
+        "is_closed",
         "is_stream",
         "refusal",
         "status",
@@ -59,19 +71,30 @@ class Line:
     )
 
     def __init__(
-        self, connect_seconds: float, *, is_stream: bool, begun: Callable[[], None], unsaid: tuple[str, ...] = ()
+        self,
+        connect_seconds: float,
+        *,
+        is_stream: bool,
+        begun: Callable[[], None],
+        unsaid: tuple[str, ...] = (),
+        endings: Endings | None = None,
+        foreign: frozenset[str] = frozenset(),
     ) -> None:
         self.connect_seconds = connect_seconds
+        self.is_cancellable = False
+        self.is_closed = False
         self.is_stream = is_stream
         self.begun = begun
         self.unsaid = unsaid
-        self.endings = 0
+        self.endings = endings
+        self.foreign = foreign
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.refusal = b""
         self.failure: BaseException | None = None
         self.asking: asyncio.Task[bytes] | None = None  # where a thread waits for the answer
         self._last_words = b""
+        self._meter = EventMeter()
         self._response: aiohttp.ClientResponse | None = None
         _current.set(self)
 
@@ -82,10 +105,27 @@ class Line:
 
     def close(self) -> None:
         """Give the connection back if its answer was read to the end, close it at once otherwise."""
+        self.is_closed = True
         if self._response is not None:
             self._response.close()
         if self.asking is not None:
             self.asking.cancel()
+
+    async def wait_for(self, call: Coroutine[Any, Any, _T]) -> _T:
+        """Return what `call` does, which asks over this line; if that is no longer waited for, close the line.
+
+        A call whose request litellm still builds, in a thread, ends where it comes to the line: cancelled before, it
+        would leave a coroutine behind that nobody awaits, and Python complain of it in the log.
+        """
+        asking = asyncio.create_task(call)
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self.close()
+            if self.is_cancellable:
+                asking.cancel()
+            asking.add_done_callback(_forget)
+            raise
 
     async def answer(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Note the head of an answer and return its body, to be read by litellm."""
@@ -97,6 +137,7 @@ class Line:
             response.close()
             return _only(self.refusal)
         self.begun()
+        self._meter = EventMeter(response.url.path)
         return self._read(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -109,15 +150,22 @@ class Line:
                 if self.is_stream:
                     self._listen(piece)
                 yield piece
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, GatewayError, OSError) as error:
             self.failure = error
             raise
 
     def _listen(self, piece: bytes) -> None:
-        heard = self._last_words
-        overlap = heard[-_LONGEST_ENDING:] + piece
-        self.endings += sum(found.end() > len(overlap) - len(piece) for found in _ENDING.finditer(overlap))
-        self._last_words = (heard + piece)[-_LAST_WORDS_BYTES:]
+        self._meter.feed(piece)
+        if self.endings is not None:
+            self.endings.feed(piece)
+            if self.endings.pending_bytes > MAX_REPLY_BYTES:
+                raise AnswerTooLarge
+        self._last_words = (self._last_words + piece)[-_LAST_WORDS_BYTES:]
+
+
+def _forget(call: asyncio.Future[Any]) -> None:
+    if not call.cancelled():
+        call.exception()  # asked for, or asyncio would tell it the log
 
 
 async def _only(body: bytes) -> AsyncIterator[bytes]:
@@ -135,16 +183,20 @@ class Transport:
         """Ask for the call whose task this is; raises what aiohttp raises."""
         import httpx
 
-        line = _current.get()
+        line = current_line()
         await request.aread()
         body = await self.ask(request, line)
         return httpx.Response(line.status, headers=line.headers, content=body, request=request)
 
     async def ask(self, request: httpx.Request, line: Line) -> AsyncIterator[bytes]:
         """Return the body of the answer, whose head is noted in `line`; the request has been read."""
+        if line.is_closed:
+            raise asyncio.CancelledError
+        line.is_cancellable = True
         try:
+            _check_host(request.url.host, line)
             return await line.answer(await self._ask(request, line))
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, GatewayError, OSError) as error:
             line.failure = error
             raise
 
@@ -179,31 +231,11 @@ class Transport:
         return await self._spare.request(request.method, url, **arguments)
 
 
-class ThreadTransport:
-    """httpx's transport for the few functions of litellm that block a thread: their answers come over the same lines."""
-
-    def __init__(self, transport: Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Ask from a thread and wait there; leaving the call ends the waiting."""
-        import httpx
-
-        line = _current.get()
-        request.read()
-        body = asyncio.run_coroutine_threadsafe(self._ask(request, line), self._loop).result()
-        return httpx.Response(line.status, headers=line.headers, content=body, request=request)
-
-    def close(self) -> None:
-        """Do nothing: the connections are the other transport's."""
-
-    async def _ask(self, request: httpx.Request, line: Line) -> bytes:
-        line.asking = asyncio.ensure_future(self._read(request, line))
-        return await line.asking
-
-    async def _read(self, request: httpx.Request, line: Line) -> bytes:
-        return b"".join([piece async for piece in await self._transport.ask(request, line)])
+def _check_host(host: str, line: Line) -> None:
+    if host in line.foreign:
+        raise UpstreamUnavailable(
+            "The upstream cannot be asked: its base_url is not configured.", code="provider_misconfigured"
+        )
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import UpstreamProtocolError
 from gateway.providers.base import Exchange, PlainReply
-from gateway.wire import dump, encode_event, read_usage
+from gateway.providers.litellm_images import pictures_of
+from gateway.wire import dump, read_usage
 
 _FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+NO_ARGUMENTS = "{}"
 _OTHER_FINISHES: Mapping[str, str] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -30,7 +32,14 @@ _OTHER_FINISHES: Mapping[str, str] = {
 def finish_reason(told: str, *, has_calls: bool) -> str:
     """Return OpenAI's word for why a choice ended: with tool calls it is never a mere stop."""
     word = told if told in _FINISHES else _OTHER_FINISHES.get(told.lower(), "stop")
+    if not has_calls and word == "tool_calls":
+        return "stop"  # what was called is the upstream's own
     return "tool_calls" if has_calls and word == "stop" else word
+
+
+def is_of_upstream(call_id: Any) -> bool:
+    """Tell whether a tool was called and answered by the upstream itself, such as Anthropic's web search."""
+    return isinstance(call_id, str) and call_id.startswith("srvtoolu_")
 
 
 def completion_id(told: Any) -> str:
@@ -73,12 +82,14 @@ def chat_reply(answer: Any, exchange: Exchange) -> PlainReply:
 
 
 def _choice(index: int, told: Any) -> dict[str, Any]:
-    calls = [_tool_call(call) for call in told.message.tool_calls or ()]
+    calls = [_tool_call(call) for call in told.message.tool_calls or () if not is_of_upstream(call.id)]
     message: dict[str, Any] = {"role": "assistant", "content": told.message.content or None, "refusal": None}
     if not calls and message["content"] is None:
         message["content"] = ""
     if thoughts := getattr(told.message, "reasoning_content", None):
         message["reasoning_content"] = thoughts
+    if pictures := pictures_of(told.message):
+        message["images"] = pictures
     if calls:
         message["tool_calls"] = calls
     return {
@@ -97,13 +108,13 @@ def logprobs_of(choice: Any) -> Any:
 
 
 def _tool_call(told: Any) -> dict[str, Any]:
-    function = {"name": told.function.name or "", "arguments": told.function.arguments or ""}
+    function = {"name": told.function.name or "", "arguments": told.function.arguments or NO_ARGUMENTS}
     return {"id": told.id, "type": "function", "function": function}
 
 
 def embedding_reply(answer: Any, exchange: Exchange) -> PlainReply:
     """Return the list of vectors in the order of the inputs, as floats or base64 as the caller wants them."""
-    vectors = [_get(item, "embedding") for item in answer.data or ()]
+    vectors = [_get(item, "embedding") for item in _in_order(answer.data or ())]
     given = exchange.body.get("input")
     expected = len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
     if len(vectors) != expected:
@@ -124,6 +135,14 @@ def embedding_reply(answer: Any, exchange: Exchange) -> PlainReply:
     return PlainReply(dump(payload), read_usage(counted))
 
 
+def _in_order(items: Sequence[Any]) -> Sequence[Any]:
+    """Return the items by the index that each has; as they came where an upstream gives none that can be right."""
+    places = [_get(item, "index") for item in items]
+    if not all(type(place) is int for place in places) or len(set(places)) != len(places):
+        return items
+    return sorted(items, key=lambda item: int(_get(item, "index")))
+
+
 def _as_base64(vector: Any) -> str:
     if isinstance(vector, str):
         return vector
@@ -135,27 +154,6 @@ def _as_floats(vector: Any) -> Iterable[float]:
         return list(vector)
     packed = base64.b64decode(vector)
     return struct.unpack(f"<{len(packed) // 4}f", packed)
-
-
-def image_reply(answer: Any, *, as_events: bool) -> PlainReply:
-    """Return the pictures, each as base64 or as the URL where it lies; `as_events` as a stream of whole ones."""
-    pictures = []
-    for item in answer.data or ():
-        named = {name: _get(item, name) for name in ("b64_json", "url", "revised_prompt")}
-        picture = {name: value for name, value in named.items() if value}
-        if "b64_json" in picture or "url" in picture:
-            pictures.append(picture)
-    if not pictures:
-        raise _empty()
-    created = int(answer.created)
-    if as_events:
-        return PlainReply(b"".join(_completed(picture, created) for picture in pictures), None)
-    return PlainReply(dump({"created": created, "data": pictures}), None)
-
-
-def _completed(picture: dict[str, Any], created: int) -> bytes:
-    kind = "image_generation.completed"
-    return b"event: " + kind.encode() + b"\n" + encode_event({"type": kind, "created_at": created, **picture})
 
 
 def _get(item: Any, name: str) -> Any:

@@ -1,7 +1,7 @@
 """What litellm is asked: a fresh set of keywords, of which the caller fills in only those on a list.
 
 Every keyword of litellm's steers something, so nothing is passed on by default. Nothing inside messages, tools and
-schemas is looked at or altered.
+schemas is ever altered; forms that would not arrive are refused in `litellm_forms.py`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import UpstreamProtocolError, UpstreamRejected
+from gateway.errors import EndpointNotServed, UpstreamRejected, UpstreamUnavailable
 from gateway.providers.base import Exchange
+from gateway.providers.litellm_forms import check_forms
+from gateway.providers.litellm_images import IMAGE_FIELDS
+from gateway.providers.litellm_media import check_media
+from gateway.providers.litellm_schemas import check_schemas, check_size
 from gateway.providers.settings import LiteLLMSettings
 from gateway.wire import STEERING
 
 # OpenAI's fields, without `user` and `metadata`: litellm reads these itself, as the names of its own accounts.
-_CHAT = frozenset(
+CHAT_FIELDS = frozenset(
     [
         "audio",
         "frequency_penalty",
@@ -51,21 +55,9 @@ _CHAT = frozenset(
     ]
 )
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "chat/completions": _CHAT,
+    "chat/completions": CHAT_FIELDS,
     "embeddings": frozenset({"dimensions", "input"}),  # floats are asked for, and put into base64 here if need be
-    "images/generations": frozenset(
-        [
-            "background",
-            "moderation",
-            "n",
-            "output_compression",
-            "output_format",
-            "prompt",
-            "quality",
-            "size",
-            "style",
-        ]
-    ),
+    "images/generations": IMAGE_FIELDS,
 }
 _KNOWN_TO_ALL = frozenset({"input", "messages", "prompt"})
 _SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"})
@@ -73,25 +65,32 @@ _SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"
 _IDLE: Mapping[str, Any] = {"n": 1, "logprobs": False, "store": False, "stop": [], "tools": [], "functions": []}
 # What litellm puts behind the base URL by itself, though bases usually end in it.
 _APPENDED: Mapping[str, str] = {"anthropic": "/v1"}
-_NO_MEDIA = frozenset({"function_call", "name", "role", "tool_call_id", "tool_calls"})
-_ADDRESS = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/|//|files/)")
-_NAMES_A_FILE = re.compile(r"\s*(?:files/|gs://|data:|https?://generativelanguage\.googleapis\.com/)", re.IGNORECASE)
-# litellm asks these for images over connections of its own, which would carry our key to wherever they are sent.
-_IMAGES_FOLLOW_REDIRECTS = frozenset({"azure"})
+# What an upstream is given our account's own file for, instead of the text.
+_NAMES_A_FILE: Mapping[str, re.Pattern[str]] = {
+    "bedrock": re.compile(r"\s*s3://", re.IGNORECASE),
+    **dict.fromkeys(
+        ("gemini", "vertex_ai"),
+        re.compile(
+            r"\s*(?:files/|gs://|data:.*;base64,|https?://generativelanguage\.googleapis\.com/)",
+            re.IGNORECASE | re.DOTALL,
+        ),
+    ),
+}
+# Those that are asked with an account of a cloud where there is no key; any word in its place would be taken for one.
+_HAS_ACCOUNTS = frozenset({"bedrock", "bedrock_mantle", "vertex_ai"})
+_NO_CREDENTIALS = frozenset({"api_version"})
+_ON_THIS_MACHINE = frozenset({"docker_model_runner", "langflow", "langgraph", "llamafile", "xinference"})
+_NO_KEY = "none"
 _TAKES_TOKENS = frozenset({"azure", "openai"})
 
 
 def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
     """Return the keywords of the litellm function for `exchange`, owned by the one that passes them on.
 
-    Raises UpstreamRejected for what this provider can never be asked, UpstreamProtocolError for an endpoint that is
+    Raises UpstreamRejected for what this provider can never be asked, EndpointNotServed for an endpoint that is
     not spoken to in this way.
     """
-    fields = _caller_fields(exchange, settings.prefix)
-    if exchange.endpoint == "embeddings":
-        _refuse_tokens(fields.get("input"), settings.prefix)
-        _refuse_files(fields.get("input"))
-    _refuse_addresses(fields.get("messages"))
+    fields = _checked_fields(exchange, settings.prefix)
     seconds = exchange.patience.total_seconds
     made = {
         **fields,
@@ -102,7 +101,7 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
         "no-log": True,
         "timeout": seconds,
     }
-    if key := settings.api_key.get_secret_value():
+    if key := _key(settings):
         made["api_key"] = key
     if settings.base_url is not None:
         made["api_base"] = settings.base_url.removesuffix(_APPENDED.get(settings.prefix, ""))
@@ -113,6 +112,36 @@ def keywords(exchange: Exchange, settings: LiteLLMSettings) -> dict[str, Any]:
     if streams(exchange):
         made |= {"stream": True, "stream_options": {"include_usage": True}}
     return made
+
+
+def _checked_fields(exchange: Exchange, prefix: str) -> dict[str, Any]:
+    is_chat = exchange.endpoint == "chat/completions"
+    if is_chat:
+        check_size(exchange.body)
+    fields = _caller_fields(exchange)
+    if exchange.endpoint == "embeddings":
+        _refuse_tokens(fields.get("input"), prefix)
+        _refuse_files(fields.get("input"), prefix)
+    check_media(fields.get("messages"))
+    if is_chat:
+        check_forms(fields, prefix, exchange.model)
+        check_schemas(fields)
+    return fields
+
+
+def _key(settings: LiteLLMSettings) -> str:
+    """Return the key, for a server that may ask for none a word in its place: litellm's clients do not go without.
+
+    Raises UpstreamUnavailable where the provider's own endpoint would be asked by nobody.
+    """
+    key = settings.api_key.get_secret_value()
+    if key or settings.prefix in _HAS_ACCOUNTS or settings.options.keys() - _NO_CREDENTIALS:
+        return key
+    if settings.base_url is None and not settings.headers and settings.prefix not in _ON_THIS_MACHINE:
+        raise UpstreamUnavailable(
+            "The upstream cannot be asked: it has no api_key in the configuration.", code="provider_misconfigured"
+        )
+    return _NO_KEY
 
 
 def streams(exchange: Exchange) -> bool:
@@ -128,10 +157,10 @@ def unmapped(made: Mapping[str, Any], endpoint: str, mapped: frozenset[str]) -> 
     return sorted((made.keys() & _FIELDS[endpoint]) - _KNOWN_TO_ALL - mapped)
 
 
-def _caller_fields(exchange: Exchange, prefix: str) -> dict[str, Any]:
+def _caller_fields(exchange: Exchange) -> dict[str, Any]:
     known = _FIELDS.get(exchange.endpoint)
-    if known is None or (exchange.endpoint == "images/generations" and prefix in _IMAGES_FOLLOW_REDIRECTS):
-        raise UpstreamProtocolError(f"This upstream does not serve /{exchange.endpoint}.")
+    if known is None:
+        raise EndpointNotServed(exchange.endpoint)
     wanted = known | (exchange.allowed_extra - STEERING - _SETS_ALONE)
     return {
         name: _own(value)
@@ -161,34 +190,13 @@ def _refuse_tokens(given: Any, prefix: str) -> None:
         )
 
 
-def _refuse_files(given: Any) -> None:
+def _refuse_files(given: Any, prefix: str) -> None:
     """Refuse what litellm would take for a file in the account behind our key, and look up."""
+    names_a_file = _NAMES_A_FILE.get(prefix)
     texts = given if isinstance(given, list) else [given]
-    if any(isinstance(text, str) and _NAMES_A_FILE.match(text) for text in texts):
+    if names_a_file and any(isinstance(text, str) and names_a_file.match(text) for text in texts):
         raise UpstreamRejected(
             "A text cannot begin like the name of a stored file or a data: URL here.",
             param="input",
             code="invalid_value",
         )
-
-
-def _refuse_addresses(messages: Any) -> None:
-    """Refuse media that are named instead of sent: litellm would fetch them from inside the gateway's network."""
-    for index, message in enumerate(messages if isinstance(messages, list) else ()):
-        parts = [value for name, value in message.items() if name not in _NO_MEDIA and not isinstance(value, str)]
-        if any(_names_media(part) for part in parts):
-            raise UpstreamRejected(
-                "This upstream takes media as data: URLs only; the gateway fetches nothing for a caller.",
-                param=f"messages[{index}].content",
-                code="invalid_image_url",
-            )
-
-
-def _names_media(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(_names_media(inner) for inner in value)
-    if isinstance(value, dict):
-        if value.get("type") == "text":
-            value = {name: inner for name, inner in value.items() if name != "text"}
-        return "file_id" in value or any(_names_media(inner) for inner in value.values())
-    return isinstance(value, str) and _ADDRESS.match(value) is not None

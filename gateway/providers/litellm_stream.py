@@ -9,10 +9,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Self
 
-from gateway.call import Usage
-from gateway.errors import UpstreamProtocolError, UpstreamTimeout
+from gateway.call import Flaw, Usage
+from gateway.errors import GatewayError, UpstreamProtocolError, UpstreamTimeout
 from gateway.providers.base import Patience
 from gateway.providers.litellm_chunks import Chunks
+from gateway.providers.litellm_environment import unseen
 from gateway.providers.litellm_errors import explain_break, interrupted
 from gateway.providers.litellm_line import Line
 from gateway.providers.sweeper import Sweeper, TimeLimit
@@ -25,13 +26,12 @@ class Source:
 
     `wrapper` is what litellm answered. Where the provider's pieces are already in litellm's own form they are read
     from below it: the wrapper would lose the finish of all choices but the first, count tokens and keep every piece.
-    `counts_endings` says that the pieces cannot be believed about being the last, so the line is asked.
+    Where the pieces cannot be believed about being the last, the line has noted the endings.
     """
 
-    def __init__(self, wrapper: Any, line: Line, *, is_direct: bool, counts_endings: bool) -> None:
+    def __init__(self, wrapper: Any, line: Line, *, is_direct: bool) -> None:
         self._wrapper = wrapper
         self._line = line
-        self._counts_endings = counts_endings
         self._is_direct = is_direct
         self._pieces: AsyncIterator[Any] | None = None
 
@@ -45,12 +45,13 @@ class Source:
 
     async def next(self) -> Any:
         """Return the next piece, END at the end; some pieces are None and say nothing."""
-        return END if self._pieces is None else await anext(self._pieces, END)
+        with unseen():  # some ask the upstream only now
+            return END if self._pieces is None else await anext(self._pieces, END)
 
     def has_ended(self, choices: int) -> bool:
         """Tell whether the upstream itself said why it ended: litellm says so in its place if it did not."""
-        if self._counts_endings:
-            return self._line.endings >= choices
+        if self._line.endings is not None:
+            return self._line.endings.count >= choices
         if self._is_direct:
             return True
         names = ("received_finish_reason", "intermittent_finish_reason")
@@ -98,6 +99,10 @@ class LiteLLMStream:
         self._overdue = ""
 
     @property
+    def flaws(self) -> tuple[Flaw, ...]:
+        return ()  # what litellm makes of a stream has its end and a usage that can be read
+
+    @property
     def usage(self) -> Usage | None:
         return self._chunks.usage
 
@@ -140,6 +145,8 @@ class LiteLLMStream:
                 return self._end()  # everything was said, only the end of the body was left out
             if self._overdue:
                 raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None
+            if isinstance(self._line.failure, GatewayError):
+                raise self._line.failure from None
             raise explain_break(error, self._line, self._secrets) from None
 
     async def _next(self) -> Any:

@@ -19,6 +19,7 @@ from gateway.errors import (
     GatewayError,
     UpstreamError,
     UpstreamProtocolError,
+    UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
@@ -39,13 +40,15 @@ _PARAMS: dict[Endpoint, str] = {
     "images/generations": "prompt",
 }
 _CROSSED = frozenset({"chat/completions", "completions"})
+_USAGE_FIELD = "stream_options"
+_MOST_MODELS = 1000  # callers may spell out models
 
 
 class OpenAIWire:
     """One upstream that speaks the OpenAI wire.
 
     `streams_usage` says that the upstream understands `stream_options`, by which the gateway learns the tokens of
-    every stream; a caller that did not ask for them does not see them.
+    every stream; a caller that did not ask for them does not see them. A model that turns out not to is asked without.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class OpenAIWire:
         self.account = account_of(str(URL(base_url).origin()), api_key)
         self._secrets = (api_key, *(headers or {}).values())
         self._streams_usage = streams_usage
+        self._no_usage: set[str] = set()  # models that refused stream_options
         base = base_url.rstrip("/")
         self._urls = {path: URL(f"{base}/{path}") for path in _PARAMS}
         self._sweeper = Sweeper()
@@ -78,8 +82,20 @@ class OpenAIWire:
         self._pool = Pool(sent, connect)
 
     async def send(self, exchange: Exchange) -> Reply:
+        if not self._adds_usage(exchange):
+            return await self._ask(exchange, self._patch(exchange))
+        try:
+            return await self._ask(exchange, self._patch(exchange, adds_usage=True))
+        except UpstreamRejected as error:
+            if (error.param or "").partition(".")[0] != _USAGE_FIELD or exchange.body.get(_USAGE_FIELD):
+                raise
+        reply = await self._ask(exchange, self._patch(exchange))
+        if len(self._no_usage) < _MOST_MODELS:  # only now: what was refused may have been something else
+            self._no_usage.add(exchange.model)
+        return reply
+
+    async def _ask(self, exchange: Exchange, body: bytes) -> Reply:
         patience = exchange.patience
-        body = self._patch(exchange)
         response: aiohttp.ClientResponse | None = None
         # The first event of a stream of images may be the whole image, which takes as long as a plain one.
         tells_early = exchange.stream and exchange.endpoint != "images/generations"
@@ -117,14 +133,17 @@ class OpenAIWire:
     async def close(self) -> None:
         await self._pool.close()
 
-    def _patch(self, exchange: Exchange) -> bytes:
+    def _adds_usage(self, exchange: Exchange) -> bool:
+        """Tell whether the usage is asked for though the caller did not; streams of images tell it unasked."""
+        is_silent = exchange.stream and not exchange.wants_usage and exchange.endpoint != "images/generations"
+        return is_silent and self._streams_usage and exchange.model not in self._no_usage
+
+    def _patch(self, exchange: Exchange, *, adds_usage: bool = False) -> bytes:
         patched = {**exchange.body, "model": exchange.model}
-        if exchange.endpoint == "images/generations":
-            return dump(patched)  # their streams tell the usage unasked
-        if not self._streams_usage:
-            patched.pop("stream_options", None)
-        elif exchange.stream and not exchange.wants_usage:
-            patched["stream_options"] = {**(exchange.body.get("stream_options") or {}), "include_usage": True}
+        if adds_usage:
+            patched[_USAGE_FIELD] = {**(exchange.body.get(_USAGE_FIELD) or {}), "include_usage": True}
+        elif not self._streams_usage and exchange.endpoint != "images/generations":
+            patched.pop(_USAGE_FIELD, None)
         return dump(patched)
 
     async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
@@ -152,7 +171,8 @@ class OpenAIWire:
         if not (has_images(payload) if is_images else payload.get("data" if endpoint == "embeddings" else "choices")):
             raise UpstreamProtocolError("The upstream's answer has nothing in it.", code="upstream_bad_response")
         usage = payload.get("usage")
-        return PlainReply(body, read_image_usage(usage) if is_images else read_usage(usage))
+        counted = read_image_usage(usage) if is_images else read_usage(usage)
+        return PlainReply(body, counted, ("invalid_usage",) if usage is not None and counted is None else ())
 
     async def _read_payload(
         self, response: aiohttp.ClientResponse, exchange: Exchange
@@ -177,6 +197,8 @@ class OpenAIWire:
             )
         body = await read_beginning(response)
         error = classify(response.status, response.headers, body, self._secrets)
+        if isinstance(error, UpstreamRejected) and error.param is None and _USAGE_FIELD.encode() in body:
+            error.param = _USAGE_FIELD  # many servers name the field in a sentence or a list only
         if isinstance(error, ContextLengthExceeded) and error.param is None:
             error.param = _PARAMS[endpoint]
             if endpoint != "chat/completions":

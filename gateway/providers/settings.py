@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, SecretStr, model_validator
 
+from gateway.providers.litellm_prefixes import check_prefix
+
 ModelClass = Literal["small", "medium", "large", "embedding", "image"]
 TokenField = Literal["max_tokens", "max_completion_tokens"]
 
@@ -135,7 +137,9 @@ class LiteLLMSettings(HostedSettings):
 
     kind: Literal["litellm"]
     prefix: Annotated[
-        str, Field(pattern=r"^[a-z0-9_]+$", description="litellm's name of the provider, e.g. anthropic or gemini.")
+        str,
+        Field(pattern=r"^[a-z0-9_]+$", description="litellm's name of the provider, e.g. anthropic or gemini."),
+        AfterValidator(check_prefix),
     ]
     base_url: Annotated[
         BaseUrl | None, Field(description="Default: the provider's own endpoint, known to litellm.")

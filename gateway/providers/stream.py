@@ -12,7 +12,7 @@ from typing import Self
 
 import aiohttp
 
-from gateway.call import Usage
+from gateway.call import Flaw, Usage
 from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from gateway.providers.base import Patience
 from gateway.providers.classify import as_error_object, classify_object
@@ -70,6 +70,10 @@ class StreamReply:
     @property
     def usage(self) -> Usage | None:
         return self._scanner.usage
+
+    @property
+    def flaws(self) -> tuple[Flaw, ...]:
+        return self._scanner.flaws
 
     async def wait_for_first_event(self) -> None:
         """Read until a data event has arrived and parsed; raises what an error event or a broken stream means.
@@ -135,6 +139,7 @@ class StreamReply:
             return block
         if not self._scanner.finished:
             raise _interrupted(None)
+        self._scanner.flaws += ("missing_done",)
         return block + self._scanner.closing()  # the choice was finished, only the closing word was left out
 
     def _raise_failure(self) -> None:

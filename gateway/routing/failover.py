@@ -15,6 +15,7 @@ from typing import Any
 from gateway.call import Attempt, Call
 from gateway.errors import (
     ContextLengthExceeded,
+    EndpointNotServed,
     GatewayError,
     NoDeployment,
     ShuttingDown,
@@ -85,6 +86,8 @@ class Failover:
             except UpstreamError as error:
                 if not error.failover:
                     raise
+                if isinstance(error, EndpointNotServed) and failure is not None:
+                    continue  # what can pass matters more to the caller than what never will
                 if failure is not None:
                     self._budget.charge()
                 failure = error

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from gateway.call import Endpoint
 from gateway.errors import (
+    EndpointNotServed,
     GatewayError,
     LocalModelUnavailable,
     RequestError,
@@ -101,7 +102,7 @@ class Health:
 
     def note_failure(self, deployment: Deployment, error: GatewayError) -> None:
         """Take note of what `error` says of the deployment, which may be nothing."""
-        if isinstance(error, RequestError | UpstreamRejected):
+        if isinstance(error, RequestError | UpstreamRejected | EndpointNotServed):
             self.note_success(deployment)
             return
         if isinstance(error, LocalModelUnavailable):

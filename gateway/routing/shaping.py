@@ -67,10 +67,21 @@ _MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deploym
 
 @dataclass(slots=True)
 class Learnt:
-    """What a deployment turned out to refuse, and what it calls the longest answer."""
+    """What a deployment turned out to refuse, and what it calls the longest answer.
+
+    `yields` are fields that it refuses beside certain others, by their names.
+    """
 
     refuses: set[str] = field(default_factory=set)
+    yields: dict[str, set[str]] = field(default_factory=dict)
     token_field: str | None = None
+
+    def unwanted(self, body: Mapping[str, Any]) -> set[str]:
+        """Return what is not to be added to a caller's `body`."""
+        if not self.yields:
+            return self.refuses
+        said = {name for name, value in body.items() if value is not None}
+        return self.refuses | {name for name, others in self.yields.items() if not others.isdisjoint(said)}
 
 
 class Refusals:
@@ -83,25 +94,42 @@ class Refusals:
         return self._learnt.get(deployment)
 
     def learn(self, call: Call, deployment: Deployment, sent: Mapping[str, Any], error: UpstreamRejected) -> bool:
-        """Take note of what `error` says of a field that was `sent`; return whether asking again may go better.
+        """Take note of what `error` says of fields that were `sent`; return whether asking again may go better.
 
         Fields that the gateway added are given up. A caller's own is left out of this call if the deployment drops
-        what its model cannot take, and of later ones if it is the field, not its value, that is not supported.
+        what its model cannot take, and of later ones if it is the field, not its value, that is not supported. Of
+        fields that are refused together one is left out, of later calls too if they have the others.
         """
-        name = error.param
-        if error.code not in _REFUSALS or not name or name not in sent or not _is_plain(name):
+        names = [name for name in error.fields or (error.param,) if name and name in sent and _is_plain(name)]
+        if error.code not in _REFUSALS or not names:
             return False
-        if name in TOKEN_FIELDS:
-            return error.code != "unsupported_value" and self._learn_word(call, deployment, name)
-        if call.body.get(name) is None:
-            self._remember(deployment).refuses.add(name)
-            return True
-        if not deployment.drop_params or name in _NEEDED:
-            return False
-        if name in _LACKED and error.code == "unsupported_parameter":
-            self._remember(deployment).refuses.add(name)
-        call.without |= {name}
-        return True
+        if names[0] in TOKEN_FIELDS:
+            return error.code != "unsupported_value" and self._learn_word(call, deployment, names[0])
+        ours = [name for name in names if call.body.get(name) is None]
+        theirs = [name for name in names if name not in ours]
+        if not ours:
+            error.param = theirs[0]
+        droppable = [name for name in theirs if name not in _NEEDED] if deployment.drop_params else []
+        if error.clashes:
+            return self._part(call, deployment, ours, theirs, droppable)
+        if ours:
+            self._remember(deployment).refuses.update(ours)
+        if error.code == "unsupported_parameter" and not _LACKED.isdisjoint(droppable):
+            self._remember(deployment).refuses.update(_LACKED.intersection(droppable))
+        call.without |= set(droppable)
+        return bool(ours or droppable)
+
+    def _part(
+        self, call: Call, deployment: Deployment, ours: list[str], theirs: list[str], droppable: list[str]
+    ) -> bool:
+        """Leave out one of the fields that cannot go together, rather ours than the caller's."""
+        if ours and theirs:
+            self._remember(deployment).yields.setdefault(ours[0], set()).update(theirs)
+        elif ours:
+            self._remember(deployment).refuses.add(ours[0])
+        else:
+            call.without |= set(droppable[:1])
+        return bool(ours or droppable)
 
     def _learn_word(self, call: Call, deployment: Deployment, refused: str) -> bool:
         learnt = self._remember(deployment)
@@ -124,32 +152,31 @@ def _is_plain(name: str) -> bool:
 def shape(call: Call, deployment: Deployment, refusals: Refusals) -> dict[str, Any]:
     """Return the fields that `deployment` is to be sent for `call`, and record which of the caller's are left out."""
     learnt = refusals.of(deployment.name)
+    unwanted = learnt.unwanted(call.body) if learnt is not None else set()
     settings = deployment.settings[call.endpoint]
-    if call.style or learnt is not None:
-        settings = _styled(call, deployment, settings, learnt)
+    if call.style or unwanted:
+        settings = _styled(call, deployment, settings, unwanted)
     body = {**settings, **call.body}
     if None in call.body.values():
-        _fill_nulls(body, settings, learnt)
+        _fill_nulls(body, settings, unwanted)
     call.record.dropped = _drop(call, body, deployment, learnt) if deployment.drop_params else ()
     if "max_tokens" in body or "max_completion_tokens" in body:
         _name_tokens(body, call, deployment, learnt)
     return body
 
 
-def _fill_nulls(body: dict[str, Any], settings: Mapping[str, Any], learnt: Learnt | None) -> None:
+def _fill_nulls(body: dict[str, Any], settings: Mapping[str, Any], unwanted: set[str]) -> None:
     """Let settings also stand for what came as null, since clients write out fields that nobody set."""
     body.update({name: value for name, value in settings.items() if body[name] is None})
-    for name in learnt.refuses if learnt is not None else ():
+    for name in unwanted:
         if body.get(name) is None:
             body.pop(name, None)
 
 
-def _styled(
-    call: Call, deployment: Deployment, settings: Mapping[str, Any], learnt: Learnt | None
-) -> Mapping[str, Any]:
+def _styled(call: Call, deployment: Deployment, settings: Mapping[str, Any], unwanted: set[str]) -> Mapping[str, Any]:
     """Return the settings with the call's style laid over them, less what the model refuses."""
     style = STYLES[call.style] if call.style and call.endpoint in _STYLED else {}
-    refused = {*deployment.refuses, *(learnt.refuses if learnt is not None else ())}
+    refused = deployment.refuses | unwanted
     return {name: value for name, value in {**settings, **style}.items() if name not in refused}
 
 

@@ -108,7 +108,8 @@ class ImageScanner(SseScanner):
     """Cuts a stream of images into whole events and learns how it goes.
 
     OpenAI says no [DONE] here and clients wait for the end of the body: the stream is done with the `completed` event
-    of the last of `images`. Some upstreams say one for all of them, so the end of the body after any is a good end.
+    of the last of `images`. Some upstreams say one for all of them, without a picture of its own, and some say [DONE]
+    when there are fewer; nothing else makes the end of the body a good end before the last.
     """
 
     max_event_bytes = MAX_IMAGE_EVENT_BYTES
@@ -117,10 +118,11 @@ class ImageScanner(SseScanner):
         super().__init__(keep_usage=False)
         self._images = images
         self._completed = 0
+        self._is_for_all = False
 
     @property
     def finished(self) -> bool:
-        return self._completed > 0
+        return self._is_for_all or self._completed >= self._images
 
     def closing(self) -> bytes:
         self.finish()
@@ -145,7 +147,7 @@ class ImageScanner(SseScanner):
         data = data_of(event).strip()
         if not data:
             return event if self.started else b""  # until the first image the caller was promised nothing
-        if data == b"[DONE]" and self.finished:
+        if data == b"[DONE]" and self._completed:
             return self.closing()
         self.started = True
         payload = parse_event(data)
@@ -167,5 +169,6 @@ class ImageScanner(SseScanner):
             told.cached_tokens += self.usage.cached_tokens
         self.usage = told or self.usage
         self._completed += 1
+        self._is_for_all = not (payload.get("b64_json") or payload.get("url"))
         if self._completed >= self._images:
             self.finish()

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.call import Usage
+from gateway.call import Flaw, Usage
 from gateway.wire.events import data_of, encode_event, event_start, find_all, last_events, parse_event, unsound
 from gateway.wire.usage import read_usage
 
@@ -50,6 +50,7 @@ class SseScanner:
     is_over = done = started = broken = False
     error: Any = None
     usage: Usage | None = None
+    flaws: tuple[Flaw, ...] = ()
     _usage_event = b""
     _held_bytes = 0
     _skip_newline = False
@@ -236,6 +237,7 @@ class SseScanner:
         if usage is not None:
             changed = True
             self.usage = read_usage(usage)
+            self.flaws = () if self.usage is not None else ("invalid_usage",)
             del payload["usage"]
             if self.keep_usage and isinstance(usage, dict):
                 self._usage_event = encode_event({**payload, "choices": [], "usage": usage})

@@ -146,6 +146,8 @@ async def test_f49_the_answer_is_passed_and_the_figures_stay_sane(alone: Drill, 
     figures = await alone.gateway.figures()
     counted = sum(value for key, value in figures.items() if key[0] == "gateway_tokens_total")
     assert counted == (21 if name == "odd details" else 0)
+    unread = figures.get(("gateway_usage_invalid_total", "up0/model"), 0)
+    assert unread == (name not in ("missing", "odd details"))
     assert figures[("gateway_attempts_total", "ok", "up0/model")] == 1
     assert await unwell(alone) == {}
 

@@ -109,6 +109,7 @@ async def test_f34_a_missing_done_is_put_in(alone: Drill) -> None:
     seen = await alone.ask()
 
     assert (seen.status, seen.text, seen.answer.events[-1]) == (200, TEXT, "[DONE]")
+    assert (await alone.gateway.figures())["gateway_stream_missing_done_total", "up0/model"] == 1
     assert await unwell(alone) == {}
 
 

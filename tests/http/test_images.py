@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -280,6 +281,31 @@ async def test_a_stream_of_several_images_ends_with_the_last(
     answer = await pictures.post("images/generations", ASKED, stream=True, n=2)
 
     assert [json.loads(event)["b64_json"] for event in answer.events] == [make_picture(PROMPT, n) for n in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "end", [Ending.CLOSE, Ending.RESET, b": bye\n\n"], ids=["closed", "reset", "ended in good order"]
+)
+async def test_a_stream_that_ends_before_its_last_image_is_interrupted(
+    pictures: RunningGateway, upstream: ScriptedUpstream, end: Step
+) -> None:
+    upstream.script(Inserted(Images(), end, 1, last=True))
+
+    answer = await pictures.post("images/generations", ASKED, stream=True, n=2)
+
+    *good, last = answer.events
+    assert [json.loads(event)["b64_json"] for event in good] == [make_picture(PROMPT)]
+    assert assert_error_obeys_contract(json.loads(last))["code"] == "upstream_stream_interrupted"
+
+
+async def test_fewer_images_than_asked_are_whole_where_the_upstream_says_so(
+    pictures: RunningGateway, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(Inserted(Images(), b"data: [DONE]\n\n", 1, last=True))
+
+    answer = await pictures.post("images/generations", ASKED, stream=True, n=2)
+
+    assert [json.loads(event)["b64_json"] for event in answer.events] == [make_picture(PROMPT)]
 
 
 async def test_one_completed_event_may_stand_for_several_images(
@@ -558,3 +584,59 @@ async def test_settings_of_images_reach_images_and_no_others(upstream: ScriptedU
 
     assert upstream.requests[0].json == {"prompt": "A cat", "model": "painter", "steps": 20}
     assert upstream.requests[1].json == {"prompt": "A cat", "model": "other", "steps": 5}
+
+
+GOOGLES = {
+    "candidates": [{"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": make_picture(PROMPT)}}]}}],
+    "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 1290, "totalTokenCount": 1295},
+}
+
+
+@asynccontextmanager
+async def painting(upstream: ScriptedUpstream, **deployment: Any) -> AsyncIterator[RunningGateway]:
+    """Serve `image` by a model of Google's, with a setting that it does not take."""
+    upstream.otherwise = Body(json.dumps(GOOGLES).encode())
+    provider = {
+        "kind": "litellm",
+        "prefix": "gemini",
+        "base_url": upstream.base_url,
+        "api_key": "canary",
+        "image_settings": {"steps": 20},
+    }
+    route = {"deployments": [{"provider": "far", "model": "gemini-3.1-flash-image", **deployment}]}
+    async with running(json.dumps({"providers": {"far": provider}, "models": {"image": route}})) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_an_image_of_another_wire_is_counted_like_openais(upstream: ScriptedUpstream, stream: bool) -> None:
+    async with painting(upstream) as gateway:
+        answer = await gateway.post("images/generations", ASKED, stream=stream)
+        figures = await gateway.figures()
+
+    told = json.loads(answer.events[0]) if stream else {**answer.json, **answer.json["data"][0]}
+    assert told["b64_json"] == make_picture(PROMPT)
+    assert (told["usage"]["input_tokens"], told["usage"]["output_tokens"]) == (5, 1290)
+    assert figures["gateway_tokens_total", "completion", "image"] == 1290
+
+
+async def test_a_setting_of_ours_that_another_wire_lacks_is_left_out_and_a_callers_refused(
+    upstream: ScriptedUpstream,
+) -> None:
+    async with painting(upstream) as gateway:
+        ours = await gateway.post("images/generations", ASKED)
+        theirs = await gateway.post("images/generations", ASKED, response_format="url")
+
+    assert ours.status == 200
+    assert theirs.status == 400
+    assert (theirs.error["param"], theirs.error["code"]) == ("response_format", "unsupported_parameter")
+    assert len(upstream.requests) == 1
+
+
+async def test_a_callers_field_that_another_wire_lacks_is_dropped_where_that_is_configured(
+    upstream: ScriptedUpstream,
+) -> None:
+    async with painting(upstream, drop_params=True) as gateway:
+        answer = await gateway.post("images/generations", ASKED, quality="high")
+
+    assert (answer.status, answer.headers["x-gateway-dropped-params"]) == (200, "quality")

@@ -213,6 +213,56 @@ async def test_a_deployment_that_drops_params_tells_which(upstream: ScriptedUpst
     assert upstream.requests[1].json["seed"] == 4
 
 
+REFUSED = "stream_options"
+REFUSALS = {
+    "named": Status(400, code="unsupported_parameter", param=REFUSED),
+    "within it": Status(400, code="unknown_parameter", param=f"{REFUSED}.include_usage"),
+    "in a sentence": Status(400, message=f"Unrecognized request argument supplied: {REFUSED}"),
+    "in a list": Status(422, body={"detail": [{"type": "extra_forbidden", "loc": ["body", REFUSED]}]}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_a_model_that_does_not_tell_usage_in_streams_is_asked_without(
+    upstream: ScriptedUpstream, name: str
+) -> None:
+    upstream.script(REFUSALS[name])
+
+    async with serving(upstream) as gateway:
+        healed = await ask(gateway, {"stream": True})
+        known = await ask(gateway, {"stream": True})
+        other = await ask(gateway, {"stream": True, "model": "up/other"})
+
+    assert [answer.events[-1] for answer in (healed, known, other)] == ["[DONE]"] * 3
+    assert healed.headers["x-gateway-attempts"] == "1"
+    assert [REFUSED in request.json for request in upstream.requests] == [True, False, False, True]
+
+
+async def test_a_refusal_of_something_else_that_quotes_the_field_teaches_nothing(upstream: ScriptedUpstream) -> None:
+    quoting = Status(400, message=f"'{REFUSED}' is no role.")
+    upstream.script(quoting, quoting)
+
+    async with serving(upstream) as gateway:
+        refused = await ask(gateway, {"stream": True})
+        await ask(gateway, {"stream": True})
+
+    assert refused.status == 400
+    assert [REFUSED in request.json for request in upstream.requests] == [True, False, True]
+
+
+@pytest.mark.parametrize("sent", [{"include_usage": True}, {"include_obfuscation": False}])
+async def test_stream_options_of_the_callers_own_are_refused_to_the_caller(
+    upstream: ScriptedUpstream, sent: dict[str, bool]
+) -> None:
+    upstream.script(REFUSALS["named"])
+
+    async with serving(upstream) as gateway:
+        answer = await ask(gateway, {"stream": True, "stream_options": sent})
+
+    assert (answer.status, answer.error["param"]) == (400, REFUSED)
+    assert len(upstream.requests) == 1
+
+
 async def test_settings_of_text_do_not_reach_embeddings(upstream: ScriptedUpstream) -> None:
     async with serving(upstream) as gateway:
         await gateway.post("embeddings", {"model": "small", "input": "a"})

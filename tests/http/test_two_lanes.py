@@ -200,6 +200,22 @@ async def test_the_upstream_is_asked_the_same(house: House, scene: Scene, wire: 
     assert ours.model == house.upstreams[wire].wire.model
 
 
+@pytest.mark.parametrize(
+    ("wire", "place"), [("anthropic", ("stop_sequences",)), ("gemini", ("generationConfig", "stop_sequences"))]
+)
+async def test_as_many_stop_words_reach_the_upstream_as_were_sent(
+    house: House, wire: str, place: tuple[str, ...]
+) -> None:
+    words = ["a", "b", "c", "d", "e"]
+
+    await house.see(wire, TEXT, stop=words)
+
+    sent = (await house.upstreams[wire].request()).fields
+    for name in place:
+        sent = sent[name]
+    assert sent == words
+
+
 @BOTH_WAYS
 @FOREIGN_WIRE
 @pytest.mark.parametrize("scene", FAILURES, ids=str)

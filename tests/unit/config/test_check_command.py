@@ -121,3 +121,21 @@ def test_a_local_model_is_missing_broken_or_there(load_text, tmp_path: Path) -> 
     )
     assert told[1].startswith(f"  local/mine: {broken} cannot be used: ")
     assert told[1].endswith("not a GGUF file")
+
+
+def test_where_the_key_of_a_provider_is_from_is_said(load_text) -> None:
+    keys = "aws_access_key_id: AK, aws_secret_access_key: hush"
+    config = load_text(f"""\
+        providers:
+          own: {{kind: litellm, prefix: bedrock, options: {{aws_region_name: eu-west-1, {keys}}}}}
+          ambient: {{kind: litellm, prefix: bedrock, options: {{aws_region_name: eu-west-1}}}}
+          near: {{kind: litellm, prefix: vertex_ai, base_url: "http://127.0.0.1:9/v1"}}
+          bearer: {{kind: litellm, prefix: bedrock, api_key: hush}}
+    """)
+
+    text = "\n".join(describe(config, resolve(config)))
+
+    assert "own: on, its own endpoint, with the account in its options" in text
+    assert "ambient: on, its own endpoint, with the account of this machine" in text
+    assert "near: on, http://127.0.0.1:9/v1, without a key" in text
+    assert "bearer: on, its own endpoint, with a key" in text

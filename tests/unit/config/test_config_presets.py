@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, resolve
+from gateway.errors import ConfigError
 from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, presets
 from gateway.routing import DeploymentPlan
 
@@ -255,3 +256,35 @@ def test_the_shipped_default_names_every_class_of_every_provider_with_a_key() ->
     ]
     assert [deployment.provider for deployment in routes["embedding"].deployments] == ["openai"]
     assert [deployment.provider for deployment in routes["image"].deployments] == ["openai", "google", "heurist"]
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "options"),
+    [
+        ("claude_vertex", "google.auth", "{vertex_project: p}"),
+        ("bedrock", "boto3", "{aws_region_name: us-east-1}"),
+        ("bedrock", "botocore", "{aws_region_name: us-east-1}"),
+    ],
+)
+def test_what_signs_and_fetches_tokens_is_asked_for_with_the_same_command(
+    tmp_path: Path, name: str, missing: str, options: str
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f"providers:\n  ollama:\n  {name}: {{options: {options}}}\n")
+    without = WITHOUT.replace('"litellm"', f'"{missing}"')
+
+    done = subprocess.run([sys.executable, "-c", without, str(file)], cwd=ROOT, capture_output=True, text=True)
+
+    reason = f"it needs litellm: pip install 'one-gateway[litellm]' ({missing} is missing)"
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [f"{file}:3: providers.{name}: {reason}"]
+
+
+def test_a_provider_of_litellms_that_is_not_proven_is_refused_with_what_to_do_instead(load_text) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text("providers:\n  lab: {kind: litellm, prefix: petals}\n")
+
+    assert str(caught.value) == (
+        "gateway.yaml:2: providers.lab.prefix: litellm's provider of this name is not proven to keep to its base_url; "
+        "where it speaks OpenAI's wire, expected kind: openai with its base_url"
+    )

@@ -1,4 +1,4 @@
-"""The litellm lane over connections that are litellm's own, against a small server that speaks Azure's wire."""
+"""The litellm lane over connections that litellm opens by itself, against a small server that speaks Azure's wire."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.providers import LiteLLMSettings
+from gateway.providers import LiteLLMSettings, PlainReply
 from gateway.providers.litellm import LiteLLM
 from tests.support.exchanges import MESSAGES, SHORT_SECONDS, make_exchange, make_patience
 
@@ -135,13 +135,15 @@ async def test_a_stream_that_ends_without_a_reason_is_interrupted(azure: Azure, 
     assert caught.value.code == "upstream_stream_interrupted"
 
 
-async def test_pictures_are_not_asked_for_over_connections_that_follow_redirects(azure: Azure, lane: LiteLLM) -> None:
+async def test_a_picture_is_asked_for_by_the_name_of_its_deployment(azure: Azure, lane: LiteLLM) -> None:
+    azure.answer = {"created": 1, "data": [{"b64_json": "QQ=="}]}
     picture = make_exchange(endpoint="images/generations", model="gpt-image-2", body={"prompt": "Cat"})
 
-    with pytest.raises(UpstreamProtocolError, match="does not serve /images/generations"):
-        await lane.send(picture)
+    reply = await lane.send(picture)
 
-    assert azure.asked == []
+    assert isinstance(reply, PlainReply)
+    assert orjson.loads(reply.body)["data"][0]["b64_json"] == "QQ=="
+    assert [asked["prompt"] for asked in azure.asked] == ["Cat"]
 
 
 @pytest.mark.parametrize("endpoint", ["chat/completions", "embeddings"])

@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 import pytest
@@ -16,9 +17,10 @@ from pydantic import SecretStr
 
 from gateway.call import Usage
 from gateway.errors import UpstreamRateLimited, UpstreamUnavailable
-from gateway.providers import LiteLLMSettings
+from gateway.providers import LiteLLMSettings, PlainReply
 from gateway.providers.litellm import LiteLLM
-from tests.support.exchanges import make_exchange
+from tests.support.exchanges import MESSAGES, make_exchange
+from tests.support.reached import reached_hosts
 
 MODEL = "us.amazon.nova-2-lite-v1:0"
 SECRET = "canary/0123456789/canary"
@@ -58,16 +60,22 @@ END = [
 
 
 class Bedrock:
+    """Answers with `status`, with `answer`, or with `frames` as a stream."""
+
     def __init__(self) -> None:
+        self.answer: dict[str, Any] = {}
         self.frames: list[bytes] = []
         self.status = 200
         self.authorization = ""
+        self.asked: list[tuple[str, dict[str, Any]]] = []  # path and body
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        await request.read()
+        self.asked.append((unquote(request.path), json.loads(await request.read())))
         self.authorization = request.headers["Authorization"]
         if self.status != 200:
             return web.json_response({"message": "Slow down"}, status=self.status, headers={"retry-after": "7"})
+        if self.answer:
+            return web.json_response(self.answer)
         response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
         await response.prepare(request)
         for sent in self.frames:
@@ -94,9 +102,12 @@ async def lane(bedrock: Bedrock) -> AsyncIterator[LiteLLM]:
         options={name: SecretStr(value) for name, value in options.items()},
     )
     provider = LiteLLM("lab", settings)
-    yield provider
-    await provider.close()
-    await server.close()
+    await provider.prepare()
+    with reached_hosts() as reached:
+        yield provider
+        await provider.close()
+        await server.close()
+    assert reached <= {"127.0.0.1"}  # above all not the metadata service of the machine it runs on
 
 
 async def read(lane: LiteLLM) -> tuple[list[dict[str, Any]], Usage | None]:
@@ -150,3 +161,77 @@ async def test_a_refusal_has_its_error(bedrock: Bedrock, lane: LiteLLM, stream: 
         await lane.send(make_exchange(model=MODEL, stream=stream))
 
     assert (caught.value.message, caught.value.retry_after) == ("Slow down", 7)
+
+
+@pytest.mark.parametrize("model", [MODEL, "global.anthropic.claude-sonnet-5-5"])
+async def test_a_signed_answer_of_text_and_a_call(bedrock: Bedrock, lane: LiteLLM, model: str) -> None:
+    call = {"toolUse": {"toolUseId": "t1", "name": "add", "input": {"a": 1}}}
+    bedrock.answer = {
+        "output": {"message": {"role": "assistant", "content": [{"text": "Hello"}, call]}},
+        "stopReason": "tool_use",
+        "usage": {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7},
+        "metrics": {"latencyMs": 1},
+    }
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+
+    reply = await lane.send(make_exchange(model=model, body={"model": "m", "messages": MESSAGES, "tools": [tool]}))
+
+    assert isinstance(reply, PlainReply)
+    choice = orjson.loads(reply.body)["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"], reply.usage) == ("Hello", "tool_calls", Usage(3, 4))
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    (path, body) = bedrock.asked[0]
+    assert path == f"/model/{model}/converse"
+    assert body["messages"] == [{"role": "user", "content": [{"text": MESSAGES[0]["content"]}]}]
+    assert body["toolConfig"]["tools"][0]["toolSpec"]["name"] == "add"
+    assert bedrock.authorization.startswith("AWS4-HMAC-SHA256 Credential=AKCANARY/")
+
+
+VECTORS: list[tuple[str, dict[str, Any], list[dict[str, Any]], int]] = [
+    (
+        "amazon.titan-embed-text-v2:0",
+        {"embedding": [0.5, 0.25], "embeddingsByType": {"float": [0.5, 0.25]}, "inputTextTokenCount": 3},
+        [{"inputText": "a"}, {"inputText": "b"}],
+        6,
+    ),
+    (
+        "cohere.embed-english-v3",
+        {
+            "embeddings": [[0.5, 0.25], [0.5, 0.25]],
+            "id": "1",
+            "response_type": "embeddings_floats",
+            "texts": ["a", "b"],
+        },
+        [{"texts": ["a", "b"]}],
+        -1,
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "answer", "expected", "tokens"), VECTORS)
+async def test_vectors_come_from_the_families_that_bedrock_has(
+    bedrock: Bedrock, lane: LiteLLM, model: str, answer: dict[str, Any], expected: list[dict[str, Any]], tokens: int
+) -> None:
+    bedrock.answer = answer
+
+    reply = await lane.send(make_exchange(endpoint="embeddings", model=model, body={"model": "m", "input": ["a", "b"]}))
+
+    assert isinstance(reply, PlainReply)
+    told = orjson.loads(reply.body)
+    assert [vector["embedding"] for vector in told["data"]] == [[0.5, 0.25], [0.5, 0.25]]
+    assert [vector["index"] for vector in told["data"]] == [0, 1]
+    assert tokens < 0 or told["usage"]["prompt_tokens"] == tokens
+    assert [path for path, _ in bedrock.asked] == [f"/model/{model}/invoke"] * len(expected)
+    assert all(wanted.items() <= body.items() for wanted, (_, body) in zip(expected, bedrock.asked, strict=True))
+    assert bedrock.authorization.startswith("AWS4-HMAC-SHA256 Credential=AKCANARY/")
+
+
+@pytest.mark.parametrize("model", ["amazon.titan-embed-text-v2:0", "cohere.embed-english-v3"])
+async def test_refused_vectors_have_their_error(bedrock: Bedrock, lane: LiteLLM, model: str) -> None:
+    bedrock.status = 429
+
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await lane.send(make_exchange(endpoint="embeddings", model=model, body={"model": "m", "input": "a"}))
+
+    assert caught.value.retry_after == 7
+    assert len(bedrock.asked) == 1

@@ -52,7 +52,17 @@ def test_the_indexes_of_calls_begin_at_zero_without_gaps() -> None:
 
     choices = choices_of(chunks, *(piece(tool_calls=[each]) for each in pieces), piece("tool_calls"))
 
-    assert [choice["delta"]["tool_calls"][0]["index"] for choice in choices[1:-1]] == [0, 1, 0]
+    assert [choice["delta"]["tool_calls"][0]["index"] for choice in choices[1:-2]] == [0, 1, 0]
+
+
+def test_a_call_that_is_given_no_arguments_has_none_by_the_end() -> None:
+    chunks = Chunks("m", wants_usage=False)
+    pieces = [call("c1", "now", "", index=0), call("c2", "add", "", index=1), call(None, None, "{}", index=1)]
+
+    choices = choices_of(chunks, *(piece(tool_calls=[each]) for each in pieces), piece("tool_calls"))
+
+    assert choices[-2]["delta"]["tool_calls"] == [{"index": 0, "function": {"arguments": "{}"}}]
+    assert len(choices) == 6
 
 
 def test_the_older_form_of_pieces_is_understood() -> None:

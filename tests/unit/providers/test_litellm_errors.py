@@ -64,8 +64,9 @@ REFUSED: list[tuple[int | None, str, type[GatewayError]]] = [
     (401, "Missing key", UpstreamAuthFailed),
     (408, "Timed out", UpstreamTimeout),
     (429, "Slow down", UpstreamRateLimited),
-    (500, "KeyError: 'x'", UpstreamProtocolError),
-    (None, "KeyError: 'x'", UpstreamProtocolError),
+    (500, "KeyError: 'x'", UpstreamRejected),
+    (None, "KeyError: 'x'", UpstreamRejected),
+    (503, "Busy", UpstreamProtocolError),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import EndpointNotServed, UpstreamTimeout, UpstreamUnavailable
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm import LiteLLM
 from tests.support.exchanges import SHORT_SECONDS, make_exchange, make_patience
@@ -219,5 +219,5 @@ async def test_a_kept_connection_that_turns_out_dead_costs_no_attempt() -> None:
 
 
 async def test_legacy_completions_are_not_served(lane: LiteLLM) -> None:
-    with pytest.raises(UpstreamProtocolError, match="does not serve /completions"):
+    with pytest.raises(EndpointNotServed, match="does not serve /v1/completions"):
         await lane.send(make_exchange(endpoint="completions", body={"model": "small", "prompt": "Hi"}))

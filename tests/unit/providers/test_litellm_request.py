@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.call import Endpoint
-from gateway.errors import UpstreamProtocolError, UpstreamRejected
+from gateway.errors import EndpointNotServed, UpstreamRejected
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm_request import keywords, unmapped
 from gateway.wire import STEERING
@@ -95,7 +95,7 @@ def test_options_and_headers_come_from_the_settings() -> None:
     asked = made(settings, messages=MESSAGES, api_version="wrong", extra_headers={"X-Team": "wrong"})
 
     assert (asked["api_version"], asked["extra_headers"]) == ("2026-01-01", {"X-Team": "lab"})
-    assert "api_key" not in asked
+    assert asked["api_key"] == "none"  # for a header may be what it asks for
     assert "api_base" not in asked
 
 
@@ -113,7 +113,7 @@ def test_vectors_are_asked_for_as_floats() -> None:
 
 @pytest.mark.parametrize("tokens", [[1, 2], [[1], [2]]])
 def test_tokens_are_for_those_who_share_the_vocabulary(tokens: list[Any]) -> None:
-    azure = LiteLLMSettings(kind="litellm", prefix="azure")
+    azure = LiteLLMSettings(kind="litellm", prefix="azure", api_key=SecretStr("k"))
 
     asked = made(azure, "embeddings", input=tokens)
 
@@ -123,65 +123,5 @@ def test_tokens_are_for_those_who_share_the_vocabulary(tokens: list[Any]) -> Non
 
 
 def test_an_endpoint_that_is_not_spoken_to_is_refused() -> None:
-    with pytest.raises(UpstreamProtocolError, match="/completions"):
+    with pytest.raises(EndpointNotServed, match="/completions"):
         made(endpoint="completions", prompt="Hi")
-
-
-NAMED = [
-    {"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}},
-    {"type": "image_url", "image_url": " HTTPS://example.org/x.png"},
-    {"type": "image_url", "image_url": {"url": "gs://bucket/object"}},
-    {"type": "image_url", "image_url": {"url": "//host/x"}},
-    {"type": "file", "file": {"file_data": "http://host/x"}},
-    {"type": "file", "file": {"file_id": "abc"}},
-    {"type": "file", "file": {"file_data": "files/abc"}},
-    {"type": "document", "source": {"type": "url", "url": "https://host/x"}},
-    {"type": "video_url", "video_url": {"url": "https://host/x"}},
-    {"type": "text", "text": "a", "more": {"url": "file:///etc/passwd"}},
-]
-
-
-@pytest.mark.parametrize("role", ["user", "tool", "assistant", "system"])
-@pytest.mark.parametrize("part", NAMED)
-def test_media_that_are_named_instead_of_sent_are_refused(part: dict[str, Any], role: str) -> None:
-    with pytest.raises(UpstreamRejected) as caught:
-        made(messages=[*MESSAGES, {"role": role, "content": [part]}])
-
-    assert (caught.value.param, caught.value.code) == ("messages[1].content", "invalid_image_url")
-
-
-def test_media_beside_the_content_are_refused_as_well() -> None:
-    with pytest.raises(UpstreamRejected):
-        made(messages=[{"role": "user", "content": "a", "images": [{"url": "https://host/x"}]}])
-
-
-def test_text_may_name_what_it_likes_and_media_may_be_sent() -> None:
-    parts = [
-        {"type": "text", "text": "https://host/x"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
-    ]
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"file_id": "http://host"}'}}
-    messages = [
-        {"role": "user", "content": parts},
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "http://c", "content": "gs://b"},
-    ]
-
-    assert made(messages=messages)["messages"] == messages
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "files/a",
-        " files/a",
-        "gs://b/o.png",
-        "data:image/png;base64,AAAA",
-        "https://generativelanguage.googleapis.com/v1beta/files/a",
-    ],
-)
-def test_texts_to_embed_that_litellm_would_look_up_are_refused(text: str) -> None:
-    for given in (text, ["a", text]):
-        with pytest.raises(UpstreamRejected) as caught:
-            made(endpoint="embeddings", input=given)
-        assert caught.value.param == "input"

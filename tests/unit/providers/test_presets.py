@@ -82,7 +82,13 @@ def test_no_class_is_served_by_a_model_that_retires_within_60_days_of_the_check(
         ),
         (
             "anthropic",
-            (200_000, 8192, {"stop": [], "frequency_penalty": 0, "presence_penalty": 0, "temperature": 0.3}, {}),
+            (
+                200_000,
+                8192,
+                # Its wire wants a longest answer, so the limit is said.
+                {"stop": [], "frequency_penalty": 0, "presence_penalty": 0, "temperature": 0.3, "max_tokens": 8192},
+                {},
+            ),
         ),
         (
             "llamalocal",

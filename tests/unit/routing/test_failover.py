@@ -10,6 +10,7 @@ import pytest
 from gateway.call import Call
 from gateway.errors import (
     ContextLengthExceeded,
+    EndpointNotServed,
     GatewayError,
     NoDeployment,
     UpstreamAuthFailed,
@@ -91,6 +92,17 @@ async def test_when_all_fail_the_last_error_is_told_with_its_deployment(clock: F
         await ask(clock, make_call(), first, second)
 
     assert (caught.value.message, caught.value.deployment) == ("b", "second/m")
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
+async def test_an_endpoint_that_one_does_not_serve_is_not_the_word_on_another_that_failed(
+    clock: FakeClock, order: int
+) -> None:
+    errors = [EndpointNotServed("never"), UpstreamTimeout("now")][::order]
+    providers = [ScriptedProvider(f"p{index}", error) for index, error in enumerate(errors)]
+
+    with pytest.raises(UpstreamTimeout):
+        await ask(clock, make_call(), *providers)
 
 
 async def test_when_all_rest_the_earliest_to_wake_is_told(clock: FakeClock) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import (
     ContextLengthExceeded,
+    EndpointNotServed,
     GatewayError,
     LocalModelUnavailable,
     UpstreamAuthFailed,
@@ -224,7 +225,9 @@ def test_failures_of_long_ago_are_forgotten(clock: FakeClock) -> None:
     assert health.may_ask(LAB)
 
 
-@pytest.mark.parametrize("error", [UpstreamRejected("x"), ContextLengthExceeded("x")], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [UpstreamRejected("x"), ContextLengthExceeded("x"), EndpointNotServed("x")], ids=lambda e: type(e).__name__
+)
 def test_a_request_that_is_refused_shows_that_the_deployment_is_alive(clock: FakeClock, error: GatewayError) -> None:
     health = make_health(clock)
     fail(health, 4)

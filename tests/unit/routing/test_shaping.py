@@ -189,3 +189,66 @@ def test_the_other_word_for_the_longest_answer_is_tried_once() -> None:
     assert again
     assert fields(second) == {"max_completion_tokens": 9}
     assert not refusals.learn(call, deployment, second, rejected("max_completion_tokens"))
+
+
+def refused(*names: str, clashes: bool = False) -> UpstreamRejected:
+    error = rejected(names[0])
+    error.fields, error.clashes = names, clashes
+    return error
+
+
+def test_of_several_fields_that_may_be_meant_those_of_the_gateway_are_given_up() -> None:
+    deployment, refusals = make_deployment({"presence_penalty": 0.1, "frequency_penalty": 0.1, "seed": 1}), Refusals()
+    call = make_call(body={"temperature": 1})
+    error = refused("frequency_penalty", "presence_penalty", "temperature")
+
+    again = refusals.learn(call, deployment, shape(call, deployment, refusals), error)
+
+    assert again
+    assert fields(shape(call, deployment, refusals)) == {"seed": 1, "temperature": 1}
+
+
+def test_a_setting_that_clashes_with_the_callers_field_yields_to_it_and_to_nothing_else() -> None:
+    deployment, refusals = make_deployment({"temperature": 0.3}), Refusals()
+    call = make_call(body={"top_p": 0.9})
+
+    again = refusals.learn(
+        call, deployment, shape(call, deployment, refusals), refused("top_p", "temperature", clashes=True)
+    )
+
+    assert again
+    assert fields(sent({"top_p": 0.5}, deployment, refusals=refusals)) == {"top_p": 0.5}
+    assert fields(sent({"top_p": 0.5, "temperature": None}, deployment, refusals=refusals)) == {"top_p": 0.5}
+    assert fields(sent({}, deployment, refusals=refusals)) == {"temperature": 0.3}
+    assert fields(sent({"temperature": 1}, deployment, refusals=refusals)) == {"temperature": 1}
+
+
+def test_of_two_settings_that_clash_one_is_kept() -> None:
+    deployment, refusals = make_deployment({"temperature": 0.3, "top_p": 0.9}), Refusals()
+    call = make_call()
+
+    again = refusals.learn(
+        call, deployment, shape(call, deployment, refusals), refused("top_p", "temperature", clashes=True)
+    )
+
+    assert again
+    assert fields(sent({}, deployment, refusals=refusals)) == {"temperature": 0.3}
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_two_fields_of_the_caller_that_clash_are_the_callers_unless_one_may_be_dropped(drops: bool) -> None:
+    deployment, refusals = make_deployment(drop_params=drops), Refusals()
+    call = make_call(body={"temperature": 1, "top_p": 0.9})
+    error = refused("top_p", "temperature", clashes=True)
+
+    again = refusals.learn(call, deployment, shape(call, deployment, refusals), error)
+    shaped = shape(call, deployment, refusals)
+
+    assert again is drops
+    assert error.param == "top_p"
+    assert call.record.dropped == (("top_p",) if drops else ())
+    assert ("top_p" in shaped) is not drops
+    assert fields(sent({"temperature": 1, "top_p": 0.9}, deployment, refusals=refusals)).keys() == {
+        "temperature",
+        "top_p",
+    }
