@@ -128,7 +128,7 @@ def build(
         application.router.add_route(route.method, route.path, route.handler, expect_handler=meet_expectation)
     application[DRAIN] = drain
     application.cleanup_ctx.append(
-        partial(_lifetimes, providers=providers, metrics=metrics, journal=journal, sink=sink)
+        partial(_lifetimes, providers=providers, metrics=metrics, healths=healths, journal=journal, sink=sink)
     )
     return application
 
@@ -160,7 +160,7 @@ def make_provider(name: str, entry: OpenAISettings | LiteLLMSettings | LlamaCppS
 
 def _tell(metrics: Metrics, deployment: str, before: State, state: State, reason: str) -> None:
     """Write down that a deployment's state changed."""
-    metrics.note_state(deployment, state)
+    metrics.note_state(deployment, state, reason)
     logs.event(
         "deployment",
         level="info" if state in ("closed", "half_open") else "warning",
@@ -176,10 +176,11 @@ async def _lifetimes(
     *,
     providers: Mapping[str, Provider],
     metrics: Metrics,
+    healths: Healths,
     journal: Journal,
     sink: LogSink,
 ) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_publish(metrics))]
+    tasks = [asyncio.create_task(_publish(metrics, healths))]
     # Importing litellm takes seconds: it is done beside the first requests, which only its own calls wait for.
     tasks += [asyncio.create_task(lane.prepare()) for lane in providers.values() if isinstance(lane, LiteLLM)]
     yield
@@ -191,7 +192,8 @@ async def _lifetimes(
     sink.close()
 
 
-async def _publish(metrics: Metrics) -> None:
+async def _publish(metrics: Metrics, healths: Healths) -> None:
     while True:
+        metrics.set_states(healths.states())
         metrics.publish()
         await asyncio.sleep(PUBLISH_SECONDS)

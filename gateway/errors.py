@@ -19,6 +19,7 @@
     │   ├── UpstreamUnavailable    502  not reached, reset, or answered 5xx
     │   ├── UpstreamProtocolError  502  answered something that is not the OpenAI wire
     │   ├── UpstreamAuthFailed     502  our key is refused
+    │   ├── UpstreamTooLarge       502  its answer is larger than anything is read; another's would be too
     │   ├── UpstreamModelMissing   502  the upstream does not know the configured model
     │   ├── EndpointNotServed      404  the upstream has no such endpoint for this model; says nothing of its health
     │   ├── UpstreamOverloaded     503  says it is overloaded
@@ -39,6 +40,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+REQUEST_EXCEEDS_RATE_LIMIT = "request_exceeds_rate_limit"  # this one request is larger than the limit by itself
 
 
 class GatewayError(Exception):
@@ -197,6 +200,13 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamProtocolError(UpstreamError):
     code = "upstream_protocol_error"
+
+
+class UpstreamTooLarge(UpstreamError):
+    """The answer is larger than is ever read: what is asked for makes it so, and asking elsewhere would cost as much."""
+
+    code = "upstream_reply_too_large"
+    failover = False
 
 
 class UpstreamAuthFailed(UpstreamError):

@@ -8,13 +8,14 @@ PROMETHEUS_MULTIPROC_DIR before this module is imported, and the page adds them 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.call import Attempt, Flaw, Record, Usage
-from gateway.errors import NoDeployment
+from gateway.errors import NoDeployment, UpstreamAuthFailed
 from gateway.tallies import Spread, Tallies, Tally
 
 CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
@@ -22,6 +23,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 # Seconds. Answers of language models take from milliseconds (embeddings) to minutes.
+_STATES = ("closed", "half_open", "open", "resting")
 _ANSWER_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _OVERHEAD_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
 
@@ -77,6 +79,19 @@ class Metrics:
             ["deployment", "state"],
             registry=registry,
         )
+        self._states = Gauge(
+            "gateway_deployment_state",
+            "0 closed, 1 half open, 2 open, 3 resting; of several workers the worst.",
+            ["deployment", "endpoint"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._keys_disabled = Counter(
+            "gateway_key_disabled",
+            "Times that an upstream's key was refused and rests.",
+            ["deployment"],
+            registry=registry,
+        )
         self._spent_budget = Counter(
             "gateway_retry_budget_exhausted",
             "Attempts not made, because the retry budget was spent on deployments that fail.",
@@ -123,9 +138,16 @@ class Metrics:
         """Count one request as answered; it may be observed later."""
         self._running -= 1
 
-    def note_state(self, deployment: str, state: str) -> None:
+    def note_state(self, deployment: str, state: str, reason: str) -> None:
         """Count that a deployment, named by its label, is in another state now."""
         self._transitions.labels(deployment, state).inc()
+        if state == "resting" and reason == UpstreamAuthFailed.code:
+            self._keys_disabled.labels(deployment).inc()
+
+    def set_states(self, states: Iterable[tuple[str, str, str]]) -> None:
+        """Show the state of each deployment (by its label) at each endpoint; to be called about once a second."""
+        for deployment, endpoint, state in states:
+            self._states.labels(deployment, endpoint).set(_STATES.index(state))
 
     def count_spent_budget(self) -> None:
         """Count an attempt that was not made, to spare upstreams that fail."""

@@ -12,16 +12,17 @@ from gateway.providers import HostedSettings, LlamaCppSettings
 from gateway.routing import Deployment, Route
 
 EVERYBODY = "all"
-_MOST_TRIES = 8  # requests until a strategy that is not by order comes upon the broken deployment
+_AS_FALLBACK, _EVERY_FALLBACK = " as fallback", "all fallbacks"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One fault of one or all deployments of an alias.
 
-    `where` is the deployment that was meant, or `all`; `broken` are all that have the fault, by `provider/model`.
-    `survivable` says that a sound deployment could answer. `deployments` are all that may be asked; `tries` is how many requests may
-    be sent until one of the broken is come upon.
+    `where` is the deployment that was meant, or `all`; `broken` are all that have the fault, by `provider/model`;
+    `failing` are those that simply fail when they are asked instead, because of the fault. `survivable` says that a sound
+    deployment could answer. `deployments` are all that may be asked, `first` before the others and `fallback` before
+    other fallbacks; `most_attempts` is how often, as one may stand in several places.
     """
 
     alias: str
@@ -31,7 +32,15 @@ class Case:
     broken: frozenset[str]
     survivable: bool
     deployments: tuple[str, ...]
-    tries: int = 1
+    most_attempts: int
+    failing: frozenset[str] = frozenset()
+    first: str = ""
+    fallback: str = ""
+
+    @property
+    def turn(self) -> frozenset[str]:
+        """Return those of whom one must be asked, or the case shows nothing."""
+        return self.failing or self.broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,7 @@ def cases(field: Field, faults: Sequence[Fault]) -> Iterator[Case]:
 def _of(field: Field, route: Route, form: Form, fault: Fault) -> Iterator[Case]:
     among = candidates(route, form)
     names = tuple(each.name for each in among)
+    instead = tuple(dict.fromkeys(each.name for each in _asked_instead(route, form, fault)))
     # A model on this machine has no key that could be refused and no host that could be away.
     targets = [each for each in among if fault.reach == "deployment" or not field.is_local(each)]
     wheres: dict[frozenset[str], str] = {}  # those that share what is broken are one case
@@ -107,9 +117,55 @@ def _of(field: Field, route: Route, form: Form, fault: Fault) -> Iterator[Case]:
             fault=fault,
             where=where,
             broken=broken,
-            survivable=fault.outlook == "answer" and broken < frozenset(names),
-            deployments=names,
-            tries=1 if route.strategy == "priority" or where == EVERYBODY else _MOST_TRIES,
+            survivable=broken < frozenset(names) if fault.outlook == "answer" else _is_answered(instead, broken),
+            deployments=tuple(dict.fromkeys(names + instead)),
+            most_attempts=_most_attempts(route, form, fault),
+            first="" if where == EVERYBODY else where,
+        )
+    yield from _of_fallbacks(route, form, fault, names, instead)
+
+
+def _asked_instead(route: Route, form: Form, fault: Fault) -> tuple[Deployment, ...]:
+    """Return those that are asked instead because of what `fault` says of the request."""
+    asked = route.in_one_space if form == "embeddings" else route
+    other = {"larger": asked.larger, "unfiltered": asked.unfiltered}.get(fault.instead or "")
+    return () if other is None else other.deployments
+
+
+def _most_attempts(route: Route, form: Form, fault: Fault) -> int:
+    asked = route.in_one_space if form == "embeddings" else route
+    return len(asked.deployments) + len(_asked_instead(route, form, fault))
+
+
+def _is_answered(instead: tuple[str, ...], broken: frozenset[str]) -> bool:
+    # One that says the same of the request ends the search.
+    return bool(instead) and instead[0] not in broken
+
+
+def _of_fallbacks(
+    route: Route, form: Form, fault: Fault, names: tuple[str, ...], instead: tuple[str, ...]
+) -> Iterator[Case]:
+    """Yield the cases in which those fail that are asked instead: each in turn, then all of them."""
+    turns = {name + _AS_FALLBACK: frozenset({name}) for name in instead}
+    if len(instead) > 1:
+        turns[_EVERY_FALLBACK] = frozenset(instead)
+    for where, failing in turns.items():
+        first = next((name for name in names if name not in failing), None)
+        if first is None:
+            continue  # it cannot both say that the request is wrong and fail
+        broken = frozenset({first})
+        yield Case(
+            alias=route.alias,
+            form=form,
+            fault=fault,
+            where=where,
+            broken=broken,
+            survivable=_is_answered(tuple(name for name in instead if name not in failing), broken),
+            deployments=tuple(dict.fromkeys(names + instead)),
+            most_attempts=_most_attempts(route, form, fault),
+            failing=failing,
+            first=first,
+            fallback=where.removesuffix(_AS_FALLBACK),
         )
 
 

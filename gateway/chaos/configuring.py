@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from gateway.chaos.faults import TOTAL_IN_PATIENCES
 from gateway.chaos.stand_in import LOOPBACK
 from gateway.config import Config, Resolved, parse, read_file, resolve
 from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, ModelFacts, OpenAISettings
 from gateway.routing import DeploymentPlan, DeploymentSettings, RouteSettings, TimeoutSettings
-
-TOTAL_IN_PATIENCES = 2.0  # an answer that goes on and on is cut after so many times the patience
 
 _WITHOUT_DEFAULT = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _IS_ADDRESS = re.compile(r"URL|URI|BASE|HOST|ENDPOINT")
@@ -76,11 +75,24 @@ def replace_far_sides(config: Config, resolved: Resolved, urls: Mapping[str, str
     )
 
 
-def ask_first(config: Config, alias: str, name: str) -> Config:
-    """Return a driven configuration in which the deployment `name` of `alias` stands before all others."""
+def ask_first(config: Config, alias: str, name: str, fallback: str = "") -> Config:
+    """Return a driven configuration in which the deployment `name` of `alias` is asked first, whatever its strategy.
+
+    Of those that are asked instead for what is wrong with a request, `fallback` is the first.
+    """
     route = config.models[alias]
-    ordered = sorted(route.deployments, key=lambda each: _name(config, each) != name)
-    changed = route.model_copy(update={"deployments": tuple(ordered)})
+
+    def ordered(deployments: tuple[DeploymentSettings, ...], first: str) -> tuple[DeploymentSettings, ...]:
+        return tuple(sorted(deployments, key=lambda each: _name(config, each) != first))
+
+    changed = route.model_copy(
+        update={
+            "strategy": "priority",
+            "deployments": ordered(route.deployments, name),
+            "context_fallbacks": ordered(route.context_fallbacks, fallback),
+            "content_filter_fallbacks": ordered(route.content_filter_fallbacks, fallback),
+        }
+    )
     return config.model_copy(update={"models": {**config.models, alias: changed}})
 
 

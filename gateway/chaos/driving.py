@@ -19,15 +19,15 @@ from aiohttp import web_app
 
 from gateway.app import build
 from gateway.chaos.cases import Case
-from gateway.chaos.configuring import TOTAL_IN_PATIENCES, ask_first, hosts_of, replace_far_sides
-from gateway.chaos.judging import Answer, Verdict, judge
+from gateway.chaos.configuring import ask_first, hosts_of, replace_far_sides
+from gateway.chaos.faults import TOTAL_IN_PATIENCES
+from gateway.chaos.judging import GRACE_SECONDS, Answer, Verdict, judge
 from gateway.chaos.sound import Form
 from gateway.chaos.stand_in import LOOPBACK, Scene, StandIns, unreachable
 from gateway.config import Config, Resolved
 from gateway.http import EnvelopeRunner
 
 AT_A_TIME = 6
-GRACE_SECONDS = 1.0  # what an answer may take beyond all patience
 _SHUTDOWN_SECONDS = 0.2
 
 _PATHS: Mapping[Form, str] = {
@@ -73,8 +73,8 @@ class Driver:
         self._hosts = hosts_of(resolved.providers)
 
     def allowed_seconds(self, case: Case) -> float:
-        """Return how long an answer may take: every deployment may take its whole patience."""
-        return self._patience * TOTAL_IN_PATIENCES * len(case.deployments) + GRACE_SECONDS
+        """Return how long an answer may take: every attempt may take its whole patience."""
+        return self._patience * TOTAL_IN_PATIENCES * case.most_attempts + GRACE_SECONDS
 
     async def play_all(self, cases: Iterable[Case], tell: Callable[[int], None] = lambda _: None) -> list[Result]:
         """Return the results in the order of the cases; `tell` hears how many are done."""
@@ -94,7 +94,7 @@ class Driver:
         return [results[number] for number in sorted(results)]
 
     async def _play(self, name: str, case: Case, stand_ins: StandIns, session: aiohttp.ClientSession) -> Result:
-        scene = Scene(case.fault, case.broken)
+        scene = Scene(case.fault, case.broken, case.failing)
         stand_ins.play(name, scene)
         with ExitStack() as stack:
             away = stack.enter_context(unreachable(case.fault)) if case.fault.script is None else None
@@ -103,12 +103,8 @@ class Driver:
                 for provider, host in self._hosts.items()
             }
             config = replace_far_sides(self._config, self._resolved, urls, self._patience)
-            async with _serving(ask_first(config, case.alias, case.where)) as url:
+            async with _serving(ask_first(config, case.alias, case.first, case.fallback)) as url:
                 result = await self._ask(case, scene, session, url)
-                for _ in range(case.tries - 1):
-                    if result.touched:
-                        break
-                    result = await self._ask(case, scene, session, url)
         stand_ins.forget(name)
         return result
 
@@ -117,7 +113,6 @@ class Driver:
         return self._hosts[provider] in away
 
     async def _ask(self, case: Case, scene: Scene, session: aiohttp.ClientSession, url: str) -> Result:
-        scene.asked.clear()
         limit = self.allowed_seconds(case)
         began = time.perf_counter()
         try:
@@ -127,18 +122,18 @@ class Driver:
             late = f"no whole answer within {limit:g} s"
             verdict = Verdict("lost", reason=late if seconds >= limit else f"{type(error).__name__}: {error}")
             return Result(case, verdict, None, None, 0, None, seconds, tuple(scene.asked), touched=True)
-        attempts = int(answer.headers.get("x-gateway-attempts", "0"))
+        # Who cannot be reached is not seen to be asked, but the attempt is counted.
+        touched = not case.turn.isdisjoint(scene.asked) or answer.attempts > len(scene.asked)
         return Result(
             case=case,
-            verdict=judge(case, answer),
+            verdict=judge(case, answer, self._patience, touched=touched),
             status=answer.status,
             answered_by=answer.headers.get("x-gateway-deployment"),
-            attempts=attempts,
+            attempts=answer.attempts,
             retry_after=answer.headers.get("Retry-After"),
             seconds=answer.seconds,
             asked=tuple(scene.asked),
-            # Who cannot be reached is not seen to be asked, but the attempt is counted.
-            touched=not case.broken.isdisjoint(scene.asked) or attempts > len(scene.asked),
+            touched=touched,
         )
 
 

@@ -10,10 +10,14 @@ from typing import Any, Literal
 from gateway.chaos.cases import Case
 from gateway.chaos.sound import DONE, EVENTS, JSON, text_of
 
-# ok: the answer came. honest: a proper error in time, where no answer could come. avoidable: the same, though a sound
-# deployment stood by. lost: no answer in time, one that is not OpenAI's, another deployment's words, a defect.
-Word = Literal["ok", "honest", "avoidable", "lost"]
-WORDS: tuple[Word, ...] = ("ok", "honest", "avoidable", "lost")
+# ok: the answer came. honest: an error that is true of the fault, in time, where no answer could come. remark: broken as
+# the product says it may be. avoidable: a true error, though a sound deployment stood by. dishonest: an error that is not
+# true of the fault, or anything too late. not asked: the deployment whose turn it was never was. lost: no answer at
+# all, one that is not OpenAI's, another deployment's words, a defect.
+Word = Literal["ok", "honest", "remark", "avoidable", "dishonest", "not asked", "lost"]
+WORDS: tuple[Word, ...] = ("ok", "honest", "remark", "avoidable", "dishonest", "not asked", "lost")
+FAILURES: frozenset[Word] = frozenset({"avoidable", "dishonest", "not asked", "lost"})
+GRACE_SECONDS = 1.0  # what an answer may take beyond all patience
 
 _ENVELOPE = {"message", "type", "param", "code"}
 
@@ -27,10 +31,15 @@ class Answer:
     body: bytes
     seconds: float
 
+    @property
+    def attempts(self) -> int:
+        """Return how often the gateway says it asked."""
+        return int(self.headers.get("x-gateway-attempts", "0"))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`code` is that of the error the caller read, `reason` says what is wrong with a lost answer."""
+    """`code` is that of the error the caller read, `reason` says what is wrong with the answer, or is to be known of it."""
 
     word: Word
     code: str | None = None
@@ -41,18 +50,52 @@ class _Wrong(Exception):
     """The answer is not what OpenAI's clients take."""
 
 
-def judge(case: Case, answer: Answer) -> Verdict:
-    """Return what is to be thought of the answer to a case."""
+def judge(case: Case, answer: Answer, patience: float, *, touched: bool = True) -> Verdict:
+    """Return what is to be thought of the answer to a case.
+
+    `patience`, in seconds, is that of an attempt; `touched` says whether a deployment whose turn it was has been asked.
+    """
     try:
         error = _read(case, answer)
     except _Wrong as wrong:
         return Verdict("lost", reason=str(wrong))
-    if error is None:
-        return Verdict("ok")
-    code = error["code"]
+    code = None if error is None else error["code"]
     if answer.status == 500 or code == "internal_error":
         return Verdict("lost", code, "a defect of the gateway; its log has the trace")
-    return Verdict("avoidable" if case.survivable else "honest", code)
+    if not touched:
+        return Verdict("not asked", code, f"it was the turn of {', '.join(sorted(case.turn))}, never asked")
+    untrue = _late(case, answer, patience) or (_untrue(case, answer, code) if error is not None else "")
+    if untrue:
+        return Verdict("dishonest", code, untrue)
+    if error is not None:
+        return Verdict("avoidable" if case.survivable else "honest", code)
+    if _passed(case, answer.body):
+        return Verdict("remark", reason=f"what stands between braces is relayed unread ({case.fault.row})")
+    return Verdict("ok")
+
+
+def _late(case: Case, answer: Answer, patience: float) -> str:
+    """Return what is wrong with the time an answer took."""
+    most = patience * case.fault.patiences * answer.attempts + GRACE_SECONDS
+    if answer.seconds <= most:
+        return ""
+    return f"after {answer.seconds:.1f} s, where {answer.attempts} attempts may take {most:g} s"
+
+
+def _untrue(case: Case, answer: Answer, code: str | None) -> str:
+    """Return what is wrong with an error as the caller's word on the fault."""
+    truths = case.fault.truths
+    retry_after = answer.headers.get("Retry-After")
+    if any(truth.fits(answer.status, code, retry_after) for truth in truths):
+        return ""
+    waits = "without Retry-After" if retry_after is None else f"with Retry-After: {retry_after}"
+    return f"{answer.status} {code} {waits}, where {'; '.join(map(str, truths))} would be true"
+
+
+def _passed(case: Case, body: bytes) -> bool:
+    """Tell whether the answer has the broken event that may be relayed."""
+    passing = case.fault.may_pass
+    return bool(passing) and b"data: " + passing + b"\n\n" in body
 
 
 def _read(case: Case, answer: Answer) -> Mapping[str, Any] | None:
@@ -71,6 +114,7 @@ def _read(case: Case, answer: Answer) -> Mapping[str, Any] | None:
 def _read_stream(case: Case, body: bytes) -> Mapping[str, Any] | None:
     blocks = [block for block in body.split(b"\n\n") if block]
     events = [block.removeprefix(b"data: ") for block in blocks if not block.startswith(b":")]
+    events = [event for event in events if event != case.fault.may_pass]
     is_done = body.endswith(DONE)
     chunks = [_object(event) for event in (events[:-1] if is_done else events)]
     error = next((chunk for chunk in chunks if "error" in chunk), None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.chaos.cases import EVERYBODY
 from gateway.chaos.driving import Result
-from gateway.chaos.judging import WORDS
+from gateway.chaos.judging import FAILURES, WORDS
 
 HELD, FAILED = 0, 1
 
@@ -28,7 +28,7 @@ class Report:
 
     def exit_status(self, *, strict: bool = False) -> int:
         """Return 0 if the configuration holds; with `strict` no alias may be weak."""
-        failures = sum(self.counts()[word] for word in ("avoidable", "lost"))
+        failures = sum(self.counts()[word] for word in FAILURES)
         return FAILED if failures or not self.results or (strict and self.weak) else HELD
 
     def counts(self) -> Counter[str]:
@@ -45,7 +45,7 @@ class Report:
             "summary": {
                 "cases": len(self.results),
                 "left_out": self.left_out,
-                **{word: counts[word] for word in WORDS},
+                **{word.replace(" ", "_"): counts[word] for word in WORDS},
                 "seconds": round(self.seconds, 3),
             },
             "notes": list(self.notes),
@@ -69,9 +69,15 @@ class Report:
 
     def _end(self) -> Iterator[str]:
         for result in self.results:
-            if result.verdict.word in ("avoidable", "lost"):
+            if result.verdict.word in FAILURES:
                 case = result.case
-                yield f"{result.verdict.word}: {case.alias} · {case.form} · {case.fault.name} at {case.where}: {_seen(result)}"
+                yield f"{result.verdict.word}: {case.alias} · {case.form} · {case.fault.name} at {case.where}: {_told(result)}"
+        remarks = Counter(
+            (result.case.fault.name, result.verdict.reason)
+            for result in self.results
+            if result.verdict.word == "remark"
+        )
+        yield from (f"remark: {fault}, {number} times: {reason}" for (fault, reason), number in remarks.items())
         yield from (f"warning: {alias}: {reason}" for alias, reason in self.weak.items())
         if self.left_out:
             yield f"warning: {self.left_out} cases beyond the limit were left out"
@@ -86,8 +92,8 @@ def _table(results: Sequence[Result]) -> Iterator[str]:
         fault = result.case.fault
         cells.setdefault(f"{fault.name} ({fault.row} {fault.title})", {})[result.case.where] = _cell(result)
     names = [name for name in results[0].case.deployments if any(name in row for row in cells.values())]
-    if any(EVERYBODY in row for row in cells.values()):
-        names.append(EVERYBODY)
+    others = dict.fromkeys(name for row in cells.values() for name in row if name not in names)
+    names += sorted(others, key=lambda name: name != EVERYBODY)
     lines = [["fault", *(f"at {name}" for name in names)]]
     lines += [[title, *(row.get(name, "-") for name in names)] for title, row in cells.items()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -96,8 +102,6 @@ def _table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _cell(result: Result) -> str:
-    if not result.touched:
-        return "ok, not asked"
     return f"{result.verdict.word}: {_seen(result)}"
 
 
@@ -107,8 +111,13 @@ def _seen(result: Result) -> str:
     verdict = result.verdict
     if verdict.word == "ok":
         return f"{result.answered_by} after {after}"
-    said = verdict.code or verdict.reason or "an error without a code"
-    return f"{result.status or 'no answer'} {said} after {after}"
+    said = verdict.code or ("an error without a code" if verdict.word in ("honest", "avoidable") else "")
+    return f"{' '.join(filter(None, (str(result.status or 'no answer'), said)))} after {after}"
+
+
+def _told(result: Result) -> str:
+    """Say the same with the reason."""
+    return f"{_seen(result)}: {result.verdict.reason}" if result.verdict.reason else _seen(result)
 
 
 def _row(result: Result) -> dict[str, Any]:
@@ -121,13 +130,14 @@ def _row(result: Result) -> dict[str, Any]:
         "title": case.fault.title,
         "at": case.where,
         "broken": sorted(case.broken),
+        "failing": sorted(case.failing),
         "survivable": case.survivable,
         "touched": result.touched,
-        "verdict": result.verdict.word,
+        "verdict": result.verdict.word.replace(" ", "_"),
         "status": result.status,
         "code": result.verdict.code,
         "reason": result.verdict.reason or None,
-        "answered_by": result.answered_by if result.verdict.word == "ok" else None,
+        "answered_by": result.answered_by if result.verdict.word in ("ok", "remark") else None,
         "attempts": result.attempts,
         "asked": list(result.asked),
         "retry_after": result.retry_after,

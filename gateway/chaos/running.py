@@ -15,16 +15,16 @@ from pathlib import Path
 from gateway.app import make_provider
 from gateway.call import Caller
 from gateway.chaos.cases import Case, Field, candidates, cases
-from gateway.chaos.configuring import TOTAL_IN_PATIENCES, describe_stand_ins, hosts_of, replace_far_sides
+from gateway.chaos.configuring import describe_stand_ins, hosts_of, replace_far_sides
 from gateway.chaos.driving import AT_A_TIME, Driver
-from gateway.chaos.faults import Fault, faults
+from gateway.chaos.faults import TOTAL_IN_PATIENCES, Fault, faults
 from gateway.chaos.report import Report
 from gateway.chaos.stand_in import LOOPBACK
 from gateway.config import Config, Resolved, resolve
 from gateway.routing import Route, RouteTable
 
 PATIENCE_SECONDS = 1.0
-MOST_CASES = 2000
+MOST_CASES = 3000
 
 Tell = Callable[[int, int], None]  # hears how many cases are done, and of how many
 
@@ -62,7 +62,7 @@ def run(config: Config, wishes: Wishes, tell: Tell = lambda _done, _all: None) -
         patience_seconds=wishes.patience_seconds,
         results=results,
         left_out=len(every) - len(chosen),
-        notes=tuple(_notes(config, wishes)),
+        notes=tuple(_notes(config, field, wishes)),
         weak=dict(find_weak(field)),
         seconds=time.perf_counter() - began,
     )
@@ -100,12 +100,14 @@ def _check(kind: str, wished: Iterable[str], known: Iterable[str]) -> None:
             raise UnknownName(f"unknown {kind} {name!r}; {hint}")
 
 
-def _notes(config: Config, wishes: Wishes) -> Iterator[str]:
+def _notes(config: Config, field: Field, wishes: Wishes) -> Iterator[str]:
     yield (
         f"timeouts above {wishes.patience_seconds:g} s are cut to it, that of a whole answer to "
         f"{wishes.patience_seconds * TOTAL_IN_PATIENCES:g} s; {AT_A_TIME} cases are played at a time"
     )
-    yield "a deployment is asked first when it is its turn to fail, as if those before it were resting"
+    yield "who has the turn to fail is asked first: every case is played with the strategy priority and that deployment in front"
+    if others := [f"{route.alias}: {route.strategy}" for route in field.routes if route.strategy != "priority"]:
+        yield f"in which order the strategy of an alias really asks ({', '.join(others)}) is its own matter and not tried"
     yield from describe_stand_ins(config)
 
 
@@ -115,10 +117,14 @@ def find_weak(field: Field) -> Iterator[tuple[str, str]]:
         form = field.form_of(route)[0]
         among = candidates(route, form)
         names = ", ".join(each.name for each in among)
-        if len(among) == 1 and len(route.deployments) > 1:
+        if len(among) == 1 and len({each.name for each in route.deployments}) > 1:
             yield route.alias, f"only {names} can answer: the others' vectors are in another space"
         elif len(among) == 1:
-            yield route.alias, f"{names} is its only deployment"
+            times = len(route.deployments)
+            yield (
+                route.alias,
+                f"{names} is its only deployment" + (f", though named {times} times" if times > 1 else ""),
+            )
         elif any(field.is_local(each) for each in among):
             continue
         elif len({each.account for each in among}) == 1:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from gateway.chaos.faults import Ending, Fault, Script
+from gateway.chaos.faults import Ending, Fault, Script, outage
 from gateway.chaos.sound import Asked, Form, answer_to
 
 LOOPBACK = "127.0.0.1"
@@ -25,11 +25,18 @@ _LONGEST_HANG_SECONDS = 3600.0
 
 @dataclass(slots=True)
 class Scene:
-    """What one case plays: the deployments in `broken` have `fault`; `asked` are those that were asked, in order."""
+    """What one case plays: those in `broken` have `fault`, those in `failing` just fail; `asked` were asked, in order."""
 
     fault: Fault
     broken: frozenset[str]
+    failing: frozenset[str] = frozenset()
     asked: list[str] = field(default_factory=list)
+
+    def script_of(self, deployment: str) -> Script | None:
+        """Return what goes wrong at a deployment, None if it is sound."""
+        if deployment in self.failing:
+            return outage()
+        return self.fault.script if deployment in self.broken else None
 
 
 class StandIns:
@@ -96,7 +103,7 @@ class StandIns:
             return False
         asked = Asked(_form_of(path, body), f"{provider}/{body['model']}")
         scene.asked.append(asked.deployment)
-        script = scene.fault.script if asked.deployment in scene.broken else None
+        script = scene.script_of(asked.deployment)
         if script is None:
             writer.write(answer_to(asked))
             await writer.drain()

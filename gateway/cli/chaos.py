@@ -22,7 +22,7 @@ LEAST_PATIENCE_SECONDS, MOST_PATIENCE_SECONDS = 0.1, 600.0
 
 _ABOUT = """Let each deployment of each alias fail in every way and print what a caller sees.
 Stand-ins on this machine take the place of all providers; no real one is asked."""
-_CODES = """Exit codes: 0 if every answer came, or an honest error where none could; 1 if not; 2 for a wrong option;
+_CODES = """Exit codes: 0 if every answer came, or a true error in time where none could; 1 if not; 2 for a wrong option;
 78 with one line on standard error for each mistake in the configuration."""
 
 

@@ -9,12 +9,19 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.call import Call, Record
-from gateway.errors import GatewayError, MethodNotAllowed, ShuttingDown
+from gateway.errors import (
+    REQUEST_EXCEEDS_RATE_LIMIT,
+    GatewayError,
+    MethodNotAllowed,
+    ShuttingDown,
+    UpstreamRejected,
+)
 from gateway.http.drain import Drain
 from gateway.providers import Reply
 from gateway.wire import dump, encode_event
 
 JSON = "application/json"
+_NEVER_PASSES = frozenset({"insufficient_quota", REQUEST_EXCEEDS_RATE_LIMIT})  # no retry mends these
 _RETRIED_BY_CLIENTS = frozenset({408, 409, 429, *range(500, 600)})
 LONGEST_HEADER = 200  # characters
 
@@ -29,7 +36,10 @@ def error_response(error: GatewayError, record: Record) -> web.Response:
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         headers["Retry-After-Ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
-    has_spent = len(record.attempts) > 1 or error.code == "insufficient_quota"  # no retry mends an unpaid bill
+    tried = sum(
+        attempt.outcome != UpstreamRejected.outcome for attempt in record.attempts
+    )  # not those that were healed
+    has_spent = tried > 1 or error.code in _NEVER_PASSES
     if has_spent and error.http_status in _RETRIED_BY_CLIENTS:
         headers["x-should-retry"] = "false"  # the gateway has spent the retries; clients would multiply them
     if isinstance(error, MethodNotAllowed):
@@ -73,8 +83,8 @@ class Answers:
             async for block in reply:
                 if reply.is_complete:
                     last = block  # goes out together with the end of the body
-                else:
-                    await response.write(block)
+                    break
+                await response.write(block)
         except GatewayError as error:  # content went out: an event is the only way left to say it
             await self._break_off(response, record, error)
         except asyncio.CancelledError:

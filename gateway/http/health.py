@@ -41,19 +41,26 @@ class HealthRoutes:
             return json_response({"status": "draining"}, 503)
         unready = await self._routes.unready()
         body: dict[str, Any] = {"status": "not ready" if unready else "ready"}
-        if self._is_known(request):
-            if unready:
-                body["aliases"] = unready
-            if unwell := self._healths.report():
+        if (caller := self._caller(request)) is not None:
+            if told := [alias for alias in unready if caller.role != "user" or caller.may_use(alias)]:
+                body["aliases"] = told
+            if unwell := self._unwell(caller):
                 body["deployments"] = unwell
         return json_response(body, 503 if unready else 200)
 
-    def _is_known(self, request: web.Request) -> bool:
+    def _caller(self, request: web.Request) -> Caller | None:
         try:
-            self._ring.identify(token_of(request))
+            return self._ring.identify(token_of(request))
         except Unauthenticated:
-            return False
-        return True
+            return None
+
+    def _unwell(self, caller: Caller) -> list[dict[str, Any]]:
+        """Return what is not well of that which `caller` may know: operators of everything."""
+        unwell = self._healths.report()
+        if caller.role != "user":
+            return unwell
+        own = {deployment.name for route in self._routes.visible(caller) for deployment in route.every_deployment}
+        return [each for each in unwell if each["deployment"] in own]
 
     async def metrics(self, _request: web.Request, _caller: Caller) -> web.StreamResponse:
         self._journal.write()

@@ -6,6 +6,7 @@ Pure: it reads a status, headers and a body and returns an error; retries and co
 from __future__ import annotations
 
 import email.utils
+import ipaddress
 import math
 import re
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import (
+    REQUEST_EXCEEDS_RATE_LIMIT,
     ContextLengthExceeded,
     GatewayError,
     UpstreamAuthFailed,
@@ -34,6 +36,11 @@ SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 0.05, 60.0
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _CREDENTIALS = re.compile(
     r"\b(?:sk|gsk|xai|pk|key|rk|hf|nvapi)[-_][A-Za-z0-9_\-]{8,}|\bAIza[A-Za-z0-9_\-]{20,}|\bBearer\s+\S+", re.IGNORECASE
+)
+_ACCOUNTS = re.compile(r"\b(org|proj)([-_])[A-Za-z0-9][A-Za-z0-9_\-]{5,}")
+_IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)(?::\d{1,5}\b)?")
+_MAYBE_IPV6 = re.compile(
+    r"(?<![\w:.])\[?((?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?:%\w+)?(?:\]:\d{1,5}|\])?(?![\w:])", re.IGNORECASE
 )
 
 
@@ -80,11 +87,21 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
 
 
 def scrub(text: str, secrets: Sequence[str] = ()) -> str:
-    """Return upstream text without anything that looks like a credential, in a readable length."""
+    """Return upstream text without what looks like a credential, an account's id or an address, in a readable length."""
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, "***")
-    return _CREDENTIALS.sub("***", text)[:MAX_MESSAGE_CHARS]
+    text = _ACCOUNTS.sub(r"\1\2***", _CREDENTIALS.sub("***", text))
+    return _MAYBE_IPV6.sub(_mask_address, _IPV4.sub("***", text))[:MAX_MESSAGE_CHARS]
+
+
+def _mask_address(found: re.Match[str]) -> str:
+    """Mask what really is an IPv6 address; times of day and the like have colons, too."""
+    try:
+        ipaddress.IPv6Address(found[1])
+    except ValueError:
+        return found[0]
+    return "***"
 
 
 def _number(text: str) -> float | None:
@@ -211,6 +228,8 @@ def _slow(message: str, status: int, _rest: float | None, _: str | None) -> Upst
 
 def _limited(message: str, status: int, rest: float | None, code: str | None) -> UpstreamError:
     kept = _UNPAID if code == _UNPAID else None
+    if message.startswith("Request too large"):
+        kept = REQUEST_EXCEEDS_RATE_LIMIT
     return UpstreamRateLimited(message, upstream_status=status, retry_after=rest, code=kept)
 
 

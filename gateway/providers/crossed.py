@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.wire import DONE_EVENT, data_of, encode_event, parse_event
+from gateway.wire import DONE_EVENT, data_of, encode_event, error_in, parse_event
 
 Object = dict[str, Any]
 
@@ -58,7 +58,7 @@ def to_whole(body: bytes) -> Object | None:
         chunk = parse_event(data)
         if chunk is None:
             return None
-        if chunk.get("error"):
+        if error_in(chunk):
             return chunk
         if not _take(chunk, whole, choices):
             return None

@@ -10,6 +10,9 @@ class ImageStream(StreamReply):
 
     __slots__ = ()
 
+    async def wait_for_content(self) -> None:
+        """Return at once: every event has a picture or is the end."""
+
     def _raise_failure_before_content(self) -> None:
         if not self._first:
             self._raise_failure()

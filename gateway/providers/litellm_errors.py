@@ -22,6 +22,7 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamTooLarge,
     UpstreamUnavailable,
 )
 from gateway.providers.classify import as_error_object, classify_object, retry_after, scrub
@@ -89,7 +90,7 @@ def explain_line(error: BaseException) -> UpstreamError:
     """Return our error for a connection that could not be made, or broke."""
     name = type(error).__name__
     if isinstance(error, AnswerTooLarge):
-        return UpstreamProtocolError("The upstream's answer is too large.", code="upstream_reply_too_large")
+        return UpstreamTooLarge("The upstream's answer is too large.")
     if isinstance(error, TimeoutError):
         return UpstreamTimeout("The upstream did not accept a connection in time.")
     if isinstance(error, aiohttp.ClientSSLError):

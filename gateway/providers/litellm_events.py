@@ -5,7 +5,7 @@ Pure: counts bytes. What an event says is not looked at.
 
 from __future__ import annotations
 
-from gateway.errors import UpstreamProtocolError
+from gateway.errors import UpstreamTooLarge
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _BLANK_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
@@ -28,7 +28,7 @@ class EventMeter:
         self._tail = b""
 
     def feed(self, piece: bytes) -> None:
-        """Take in the next bytes; raises UpstreamProtocolError for an event of more than MAX_EVENT_BYTES."""
+        """Take in the next bytes; raises UpstreamTooLarge for an event of more than MAX_EVENT_BYTES."""
         if self._is_framed:
             return
         seen = self._tail + piece
@@ -36,4 +36,4 @@ class EventMeter:
         self._pending = len(seen) - end if end > len(self._tail) else self._pending + len(piece)
         self._tail = seen[-2:]
         if self._pending > MAX_EVENT_BYTES:
-            raise UpstreamProtocolError("The upstream sent an event that is too large.", code="event_too_large")
+            raise UpstreamTooLarge("The upstream sent an event that is too large.", code="event_too_large")

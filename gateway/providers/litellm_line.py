@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -16,6 +15,7 @@ import orjson
 from yarl import URL
 
 from gateway.errors import GatewayError, UpstreamUnavailable
+from gateway.providers.kept import KeepingConnector, begin_asking, found_nobody
 from gateway.providers.litellm_endings import Endings
 from gateway.providers.litellm_events import EventMeter
 from gateway.providers.pool import KEEPALIVE_SECONDS
@@ -209,22 +209,21 @@ class Transport:
                 await session.close()
 
     async def _ask(self, request: httpx.Request, line: Line) -> aiohttp.ClientResponse:
-        """Send once more, on a fresh connection, what failed on a kept one before its answer began."""
+        """Send once more, on a fresh connection, what failed on a kept one before a byte of its answer came."""
         if self._session is None:
-            self._session = _open(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS))
-        seen = SimpleNamespace(is_kept=False)
+            self._session = _open(KeepingConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS))
         arguments: dict[str, Any] = {
             "headers": _headers(request.headers),
             "data": _without(request.content, line.unsaid) or None,
             "allow_redirects": False,
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=line.connect_seconds),
-            "trace_request_ctx": seen,
         }
         url = URL(str(request.url), encoded=True)
+        begin_asking()
         try:
             return await self._session.request(request.method, url, **arguments)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not seen.is_kept:
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if not found_nobody(error, self._session.connector):
                 raise
         if self._spare is None:
             self._spare = _open(aiohttp.TCPConnector(limit=0, force_close=True))
@@ -255,16 +254,4 @@ def _without(body: bytes, unsaid: tuple[str, ...]) -> bytes:
 
 
 def _open(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_note_kept)
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trace_configs=[tracing],
-    )
-
-
-async def _note_kept(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    if isinstance(context.trace_request_ctx, SimpleNamespace):
-        context.trace_request_ctx.is_kept = True
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)

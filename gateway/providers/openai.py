@@ -28,10 +28,20 @@ from gateway.providers.classify import as_error_object, classify, classify_objec
 from gateway.providers.crossed import to_events, to_whole
 from gateway.providers.images import ImageStream
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
-from gateway.providers.stream import StreamReply
+from gateway.providers.stream import HOLD_SECONDS, StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
-from gateway.providers.whole import MAX_ERROR_BYTES, most_bytes, read_beginning, read_object, read_reply
-from gateway.wire import ImageScanner, SseScanner, dump, has_images, read_image_usage, read_usage
+from gateway.providers.whole import MAX_ERROR_BYTES, flaw_of, most_bytes, read_beginning, read_object, read_reply
+from gateway.wire import (
+    ImageScanner,
+    SseScanner,
+    count_inputs,
+    dump,
+    error_in,
+    in_order,
+    is_in_order,
+    read_image_usage,
+    read_usage,
+)
 
 _PARAMS: dict[Endpoint, str] = {
     "chat/completions": "messages",
@@ -106,7 +116,7 @@ class OpenAIWire:
                 if response.status != 200:
                     raise await self._failure(response, exchange.endpoint)
                 if exchange.stream and _is_stream(response):
-                    return await self._begin_stream(response, exchange)
+                    return await self._begin_stream(response, exchange, limit)
                 if response.content.is_eof():
                     return await self._read_plain(response, exchange)
                 if not exchange.stream:
@@ -125,7 +135,8 @@ class OpenAIWire:
         """Return what reads this exchange's stream; a dialect of the wire has its own."""
         if exchange.endpoint == "images/generations":
             return ImageScanner(images=exchange.body.get("n") or 1)
-        return SseScanner(keep_usage=exchange.wants_usage, choices=exchange.body.get("n") or 1)
+        prompts = count_inputs(exchange.body.get("prompt")) if exchange.endpoint == "completions" else 1
+        return SseScanner(keep_usage=exchange.wants_usage, choices=(exchange.body.get("n") or 1) * prompts)
 
     async def is_ready(self, model: str) -> bool:
         return True  # a hosted upstream is taken at its word until an attempt fails
@@ -146,7 +157,9 @@ class OpenAIWire:
             patched.pop(_USAGE_FIELD, None)
         return dump(patched)
 
-    async def _begin_stream(self, response: aiohttp.ClientResponse, exchange: Exchange) -> StreamReply:
+    async def _begin_stream(
+        self, response: aiohttp.ClientResponse, exchange: Exchange, limit: TimeLimit
+    ) -> StreamReply:
         kind = ImageStream if exchange.endpoint == "images/generations" else StreamReply
         stream = kind(
             response,
@@ -156,22 +169,26 @@ class OpenAIWire:
             self._secrets,
         )
         await stream.wait_for_first_event()
+        limit.extend(2 * HOLD_SECONDS)  # it has begun in time
+        await stream.wait_for_content()
         return stream
 
     async def _read_plain(self, response: aiohttp.ClientResponse, exchange: Exchange) -> PlainReply:
         endpoint = exchange.endpoint
         body, payload = await self._read_payload(response, exchange)
-        if payload is not None and payload.get("error"):
-            raise classify_object(as_error_object(payload["error"]), secrets=self._secrets)
+        if payload is not None and (error := error_in(payload)):
+            raise classify_object(as_error_object(error), secrets=self._secrets)
         if exchange.stream:
             return _as_stream(payload or {}, exchange)
         if payload is None:
             raise UpstreamProtocolError("The upstream's answer is not a JSON object.", code="upstream_bad_response")
-        is_images = endpoint == "images/generations"
-        if not (has_images(payload) if is_images else payload.get("data" if endpoint == "embeddings" else "choices")):
-            raise UpstreamProtocolError("The upstream's answer has nothing in it.", code="upstream_bad_response")
+        flaw = flaw_of(payload, body, exchange)
+        if flaw is not None:
+            raise UpstreamProtocolError(f"The upstream's answer has {flaw}.", code="upstream_bad_response")
+        if endpoint == "embeddings" and not is_in_order(payload):
+            body = dump(in_order(payload))
         usage = payload.get("usage")
-        counted = read_image_usage(usage) if is_images else read_usage(usage)
+        counted = read_image_usage(usage) if endpoint == "images/generations" else read_usage(usage)
         return PlainReply(body, counted, ("invalid_usage",) if usage is not None and counted is None else ())
 
     async def _read_payload(

@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from gateway.providers.kept import KeepingConnector, begin_asking, found_nobody
 from gateway.providers.names import CappedResolver
-
-if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.tracing import Trace
 
 KEEPALIVE_SECONDS = 15.0  # shorter than any server's, so that idle connections are ours to close
 LARGEST_SINGLE_WRITE = 1024 * 1024  # what is longer is written in pieces, so that other requests get their turn
-
-_is_fresh: ContextVar[bool] = ContextVar("_is_fresh")
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -34,17 +27,8 @@ class _Connector(aiohttp.TCPConnector):
         await self._resolver.close()
 
 
-class _KeepingConnector(_Connector):
-    """Notes in the asking task's context that a connection had to be made."""
-
-    async def _create_connection(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # the overridden method's own name
-    ) -> ResponseHandler:
-        _is_fresh.set(True)
-        return await super()._create_connection(req, traces, timeout)
+class _KeepingConnector(_Connector, KeepingConnector):
+    """Ends its look-ups, and tells of dead connections."""
 
 
 def keep_tcp(resolver: AbstractResolver | None = None) -> aiohttp.BaseConnector:
@@ -70,18 +54,18 @@ class Pool:
         """Return the answer's head, whatever its status; raises what aiohttp raises.
 
         An upstream may close an idle connection in the moment it is used again. That costs no attempt: a request
-        that failed on a kept connection before its answer began is sent once more, on a fresh one.
+        that failed on a kept connection before a byte of its answer came is sent once more, on a fresh one.
         """
         if self._session is None:
             self._session = self._open(self._connect())
         timeout = self._timeouts.get(connect_seconds)
         if timeout is None:
             timeout = self._timeouts[connect_seconds] = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
-        _is_fresh.set(False)
+        begin_asking()
         try:
             return await self._session.post(url, data=_payload(body), allow_redirects=False, timeout=timeout)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if _is_fresh.get() or not isinstance(self._session.connector, _KeepingConnector):
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if not found_nobody(error, self._session.connector):
                 raise
         if self._spare is None:
             fresh = _Connector(limit=0, force_close=True, resolver=_system_resolver())

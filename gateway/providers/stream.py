@@ -13,13 +13,14 @@ from typing import Self
 import aiohttp
 
 from gateway.call import Flaw, Usage
-from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTooLarge, UpstreamUnavailable
 from gateway.providers.base import Patience
 from gateway.providers.classify import as_error_object, classify_object
 from gateway.providers.pool import is_lost
-from gateway.providers.sweeper import Sweeper
-from gateway.wire import EventTooLarge, SseScanner
+from gateway.providers.sweeper import Sweeper, TimeLimit
+from gateway.wire import EventTooLarge, SseScanner, tells_something
 
+HOLD_SECONDS = 1.0  # how long a beginning that tells nothing is kept back; many upstreams fail right behind one
 LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for the connection to be kept
 
 
@@ -84,6 +85,26 @@ class StreamReply:
             self._first = await self._read()
         self._raise_failure_before_content()
 
+    async def wait_for_content(self) -> None:
+        """Read on until something is told, for HOLD_SECONDS at most; raises what a failure before that means.
+
+        A role is no content, nor is a report on the prompt: a caller that has not seen more can be answered by another.
+        """
+        if self._scanner.done:
+            return
+        held = [self._first]
+        is_told = tells_something(self._first)
+        try:
+            with TimeLimit(self._sweeper, HOLD_SECONDS):
+                while not (is_told or self._scanner.is_over):
+                    held.append(await self._read())
+                    is_told = tells_something(held[-1])
+        except TimeoutError:
+            self._waiting_since = None  # the caller is given what there is
+        self._first = b"".join(held)
+        if not is_told:
+            self._raise_failure()
+
     def _raise_failure_before_content(self) -> None:
         if not self._first:
             self._raise_failure()
@@ -125,9 +146,7 @@ class StreamReply:
             self._waiting_since = None
             return self._scanner.feed(chunk) if chunk else self._end()
         except EventTooLarge:
-            raise UpstreamProtocolError(
-                "The upstream sent an event that is too large.", code="event_too_large"
-            ) from None
+            raise UpstreamTooLarge("The upstream sent an event that is too large.", code="event_too_large") from None
         except (aiohttp.ClientError, OSError) as error:
             if self._overdue:
                 raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None

@@ -1,6 +1,6 @@
-"""Bodies that are read to their end before anybody sees them: how large they may be, and what is a JSON object.
+"""Bodies that are read to their end before anybody sees them: how large they may be, and what they must hold.
 
-What an answer must hold is judged in `openai.py`.
+What becomes of one that is wrong is decided in `openai.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import aiohttp
 import orjson
 
 from gateway.call import Endpoint
-from gateway.errors import UpstreamProtocolError
+from gateway.errors import UpstreamTooLarge
 from gateway.providers.base import Exchange
+from gateway.wire import find_flaw, has_images
 
 _KIB, _MIB = 1024, 1024 * 1024
 # What an upstream that never stops costs of memory. Sixteen thousand tokens with twenty logprobs each are 24 MiB; an
@@ -42,7 +43,7 @@ def most_bytes(exchange: Exchange) -> int:
 
 
 async def read_reply(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the whole body; raises UpstreamProtocolError when it has more than `limit` bytes.
+    """Return the whole body; raises UpstreamTooLarge when it has more than `limit` bytes.
 
     What is too large is thrown away piece by piece, never put together.
     """
@@ -54,7 +55,7 @@ async def read_reply(response: aiohttp.ClientResponse, limit: int) -> bytes:
     if is_whole:
         return b"".join(pieces)
     response.close()
-    raise UpstreamProtocolError("The upstream's answer is too large.", code="upstream_reply_too_large")
+    raise UpstreamTooLarge("The upstream's answer is too large.")
 
 
 async def read_beginning(response: aiohttp.ClientResponse, limit: int = MAX_ERROR_BYTES) -> bytes:
@@ -72,6 +73,14 @@ def read_object(body: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return payload if isinstance(payload, dict) else None
+
+
+def flaw_of(payload: Mapping[str, Any], body: bytes, exchange: Exchange) -> str | None:
+    """Return what is wrong with a plain answer, whose text is `body`, None where nothing is."""
+    if exchange.endpoint == "embeddings":
+        return find_flaw(payload, exchange.body, body)
+    is_answer = has_images(payload) if exchange.endpoint == "images/generations" else payload.get("choices")
+    return None if is_answer else "nothing in it"
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> tuple[list[bytes], bool]:

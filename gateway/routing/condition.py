@@ -6,6 +6,7 @@ what is decided in `health.py`.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Literal
 
 from gateway.routing.pace import Pace
@@ -17,19 +18,29 @@ _WINDOW = 20
 _FULL = (1 << _WINDOW) - 1
 OPENS_AFTER_OF_WINDOW = 10
 FORGET_SECONDS = 30.0  # a failure older than this says nothing about now
+PROBE_SECONDS = 10.0  # a probe that says nothing for so long is given up on, and another caller finds out
+# Where failures came fast, a probe that outlives them by far shows that something is well again.
+_FAST_SECONDS, _OUTLIVES_TIMES, _OUTLIVES_SECONDS = 1.0, 4.0, 0.5
+_NEVER = float("-inf")
 
 
 class Condition:
     """What is known of one deployment now; `now` and moments are seconds on one monotonic clock."""
 
     __slots__ = (
-        "_failed_at",
+        "_failed",
+        "_failed_within",
+        "_opened",
         "_opens_after",
         "_outcomes",
-        "_probing",
+        "_probing_since",
+        "_rested",
+        "_troubled",
+        "account",
         "failures",
         "in_flight",
         "is_open",
+        "is_spotless",
         "label",
         "openings",
         "plain_pace",
@@ -41,9 +52,11 @@ class Condition:
         "wake",
     )
 
-    def __init__(self, label: str, opens_after: int) -> None:
+    def __init__(self, label: str, account: Hashable, opens_after: int) -> None:
         self.label = label
+        self.account = account
         self.in_flight = 0
+        self.is_spotless = True  # nothing bad is remembered: the usual road needs no more than this
         self.failures = 0  # since the last good answer
         self.is_open = False
         self.openings = 0  # since it was last well
@@ -55,8 +68,10 @@ class Condition:
         self.plain_pace, self.stream_pace = Pace(), Pace()
         self._opens_after = opens_after
         self._outcomes = 0  # the last 20, newest lowest, 1 for a failure
-        self._failed_at = 0.0
-        self._probing = False
+        self._troubled = _NEVER  # when it last failed or asked for a rest, if it did not answer since
+        self._failed_within = 0.0  # how long the last failure took to show
+        self._failed = self._opened = self._rested = _NEVER
+        self._probing_since = _NEVER
 
     def state(self, now: float) -> State:
         if now < self.rest_until:
@@ -65,23 +80,37 @@ class Condition:
             return "closed"
         return "half_open" if now >= self.wake else "open"
 
+    def look_over(self, now: float) -> None:
+        """Find out whether anything bad is still remembered."""
+        is_well = self.shown == "closed" and self.state(now) == "closed"
+        self.is_spotless = is_well and not (self.failures or self._outcomes or self.rests)
+
     def may_ask(self, now: float) -> bool:
         """Tell whether a call may go to it: while it is half open one at a time."""
         if now < self.rest_until:
             return False
-        return not self.is_open or (now >= self.wake and not self._probing)
+        return not self.is_open or (now >= self.wake and now - self._probing_since >= self._probe_seconds)
+
+    @property
+    def _probe_seconds(self) -> float:
+        if self._failed_within < _FAST_SECONDS:
+            return _OUTLIVES_TIMES * self._failed_within + _OUTLIVES_SECONDS
+        return PROBE_SECONDS
+
+    def is_doubtful(self, now: float) -> bool:
+        """Tell whether the last that was heard of it lately was bad."""
+        return now - self._troubled < FORGET_SECONDS
 
     def wait_seconds(self, now: float) -> float:
         """Return how long it certainly is not to be asked, 0.0 if it may be now or a probe is on its way."""
         return max(0.0, self.rest_until - now, self.wake - now if self.is_open else 0.0)
 
-    def begin(self) -> bool:
+    def begin(self, now: float) -> bool:
         """Count a call as being answered by it; return whether it is the probe of a half-open breaker."""
         self.in_flight += 1
-        if self.is_open and not self._probing:
-            self._probing = True
-            return True
-        return False
+        if self.is_open and (self._probing_since == _NEVER or self._failed_within >= _FAST_SECONDS):
+            self._probing_since = now
+        return self.is_open
 
     def end(self, *, probed: bool) -> None:
         self.in_flight -= 1
@@ -90,33 +119,47 @@ class Condition:
 
     def release_probe(self) -> None:
         """Let the next call find out, if there is still something to find out."""
-        self._probing = False
+        self._probing_since = _NEVER
 
-    def succeed(self) -> None:
-        """Take note that it answered: whatever it said, it is alive."""
-        self.failures = 0
+    def succeed(self, began: float) -> None:
+        """Take note that it answered a call begun then: whatever it said, it is alive.
+
+        A call from before the breaker opened, or from before a rest, tells nothing of how it is now.
+        """
         if self._outcomes:
             self._outcomes = (self._outcomes << 1) & _FULL
-        if self.is_open or self.rests:
-            self.is_open, self.openings, self.rests = False, 0, 0
+        if self.is_open:
+            if began <= self._opened:
+                return
+            self.is_open, self.openings = False, 0
             self._outcomes = 0
+        self.failures = 0
+        if began > self._rested:
+            self.rests = 0
+            self._troubled = _NEVER
 
-    def fail(self, now: float) -> bool:
-        """Take note of a failure; return whether the breaker is to open, or to stay so for longer."""
-        if now - self._failed_at > FORGET_SECONDS:
+    def fail(self, now: float, began: float) -> bool:
+        """Take note that a call begun then failed; return whether the breaker is to open, or to stay so for longer."""
+        self.is_spotless = False
+        self._failed_within = now - began
+        if now - self._failed > FORGET_SECONDS:
             self.failures = self._outcomes = 0
-        self._failed_at = now
+        self._failed = self._troubled = now
         self.failures += 1
         self._outcomes = ((self._outcomes << 1) | 1) & _FULL
         if self.is_open:
             return now >= self.wake  # a call that was on its way when it opened tells nothing new
         return self.failures >= self._opens_after or self._outcomes.bit_count() >= OPENS_AFTER_OF_WINDOW
 
-    def open(self, until: float, reason: str) -> None:
-        self.is_open, self.wake, self.reason = True, until, reason
+    def open(self, now: float, seconds: float, reason: str) -> None:
+        self.is_open, self.wake, self.reason = True, now + seconds, reason
+        self._opened = now
         self.openings += 1
 
-    def rest(self, until: float, reason: str) -> None:
-        """Leave it alone at least until then; a shorter rest does not cut a longer one."""
-        if until > self.rest_until:
-            self.rest_until, self.reason = until, reason
+    def rest(self, now: float, seconds: float, reason: str) -> None:
+        """Leave it alone at least for so long; a shorter rest does not cut a longer one."""
+        self.is_spotless = False
+        self._rested = self._troubled = now
+        self.rests += 1
+        if now + seconds > self.rest_until:
+            self.rest_until, self.reason = now + seconds, reason

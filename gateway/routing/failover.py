@@ -7,7 +7,7 @@ has seen content and nothing is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from gateway.errors import (
     UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamTimeout,
 )
 from gateway.providers import Exchange, Reply
 from gateway.routing.budget import RetryBudget
@@ -33,7 +34,10 @@ from gateway.routing.table import Deployment, Route
 
 _MOST_HEALED = 4  # fields of one call: as many as the presets' settings have
 _CONTENT_FILTER = "content_filter"
-_PROBE_SECONDS = 0.25  # when somebody is just finding out whether a deployment is well again
+_PROBE_SECONDS = 1.0  # when somebody is just finding out whether a deployment is well again
+# A caller that left has waited in vain if it did so for as long as this, and four times what answers usually take.
+_PATIENCE_SECONDS, _TIMES_SLOWER = 5.0, 4.0
+_UNKNOWN_SECONDS = 15.0  # what an answer usually takes where nothing is known
 
 Opened = AbstractAsyncContextManager[Reply]
 
@@ -56,13 +60,18 @@ class Failover:
         self._budget = RetryBudget(retry_budget)
         self._spent = spent
 
-    async def first_success(self, call: Call, route: Route) -> Opened:
-        """Return the first good reply, to be used as an `async with`.
+    def first_success(self, call: Call, route: Route) -> Awaitable[Opened]:
+        """Ask; awaited, it is the first good reply, to be used as an `async with`.
 
         Raises the last deployment's error when all fail, NoDeployment when all rest, and at once whatever the request
         itself is to blame for, unless the route names other deployments for that.
         """
         self._budget.add_call()
+        if route.larger is None and route.unfiltered is None:
+            return self._first_of(call, route)
+        return self._first_or_instead(call, route)
+
+    async def _first_or_instead(self, call: Call, route: Route) -> Opened:
         try:
             return await self._first_of(call, route)
         except (ContextLengthExceeded, UpstreamRejected) as error:
@@ -78,11 +87,15 @@ class Failover:
         failure: UpstreamError | None = None
         health = self._healths.at(call.endpoint)
         for deployment in STRATEGIES[route.strategy](route, health, call):
-            if failure is not None and self._budget.is_spent and health.of(deployment).failures:
+            if failure is not None and self._budget.is_spent and health.is_doubtful(deployment):
                 self._spent()
                 continue
+            body = shape(call, deployment, self._refusals)
             try:
-                return await self._ask(call, deployment)
+                try:
+                    return await self._attempt(call, deployment, body)
+                except UpstreamRejected as error:
+                    return await self._heal(call, deployment, body, error)
             except UpstreamError as error:
                 if not error.failover:
                     raise
@@ -93,21 +106,24 @@ class Failover:
                 failure = error
         raise _last_word(failure, route, health)
 
-    async def _ask(self, call: Call, deployment: Deployment) -> Opened:
-        """Ask one deployment, and once more for each field that it refused and can do without."""
+    async def _heal(
+        self, call: Call, deployment: Deployment, body: dict[str, Any], refusal: UpstreamRejected
+    ) -> Opened:
+        """Ask one deployment once more for each field that it refused and can do without; raises its last refusal."""
         for _ in range(_MOST_HEALED):
+            if not self._refusals.learn(call, deployment, body, refusal):
+                break
             body = shape(call, deployment, self._refusals)
             try:
                 return await self._attempt(call, deployment, body)
             except UpstreamRejected as error:
-                if not self._refusals.learn(call, deployment, body, error):
-                    raise
-        return await self._attempt(call, deployment, shape(call, deployment, self._refusals))
+                refusal = error
+        raise refusal
 
     async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Opened:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
-        running = _Running(self._healths.at(call.endpoint), deployment, attempt)
+        running = _Running(self._healths.at(call.endpoint), deployment, attempt, stream=call.stream)
         try:
             reply = await deployment.provider.send(_exchange(call, deployment, body))
         except GatewayError as error:
@@ -120,10 +136,10 @@ class Failover:
         except BaseException:
             attempt.outcome = "cancelled"  # the caller left, or the process ends
             attempt.ended = self._clock()
-            running.leave()
+            running.give_up()
             raise
         attempt.ended = self._clock()
-        return running.begin_reply(reply, stream=call.stream)
+        return running.begin_reply(reply)
 
 
 class _Running:
@@ -132,43 +148,58 @@ class _Running:
     A stream that breaks after its first event has failed, however good its status was.
     """
 
-    __slots__ = ("_attempt", "_deployment", "_health", "_is_over", "_probes", "_reply")
+    __slots__ = ("_attempt", "_condition", "_deployment", "_health", "_is_over", "_probes", "_reply", "_stream")
 
-    def __init__(self, health: Health, deployment: Deployment, attempt: Attempt) -> None:
+    def __init__(self, health: Health, deployment: Deployment, attempt: Attempt, *, stream: bool) -> None:
+        self._stream = stream
         self._health = health
         self._deployment = deployment
         self._attempt = attempt
-        self._probes = health.begin(deployment)
+        self._condition, self._probes = health.begin(deployment)
         self._reply: Reply | None = None
         self._is_over = False
 
-    def begin_reply(self, reply: Reply, *, stream: bool) -> Opened:
+    def begin_reply(self, reply: Reply) -> Opened:
         """Return what the caller is to open: a plain reply is whole, of a stream the first event has arrived."""
-        condition = self._health.of(self._deployment)
-        pace = condition.stream_pace if stream else condition.plain_pace
+        condition = self._condition
+        pace = condition.stream_pace if self._stream else condition.plain_pace
         pace.note(self._attempt.ended - self._attempt.started, self._attempt.ended)
-        if not stream:
+        if not self._stream:
             self.end(None)
             return reply
         if self._probes:  # alive: others need not wait for this stream's end
             self._probes = False
             condition.release_probe()
-            self._health.note_success(self._deployment)
+            self._health.note_answer(condition, self._attempt.started)
         self._reply = reply
         return self
 
     def end(self, error: GatewayError | None) -> None:
         """Count the call as over, well or with `error`."""
         self.leave()
+        began = self._attempt.started
         if error is None:
-            self._health.note_success(self._deployment)
+            self._health.note_answer(self._condition, began)
         else:
-            self._health.note_failure(self._deployment, error)
+            self._health.note_failure(self._deployment, error, began)
+
+    def give_up(self) -> None:
+        """Count the call as left before there was an answer: after a long wait that is the deployment's failure.
+
+        Callers are often less patient than our own limits, so those alone would never show that somebody hangs.
+        """
+        pace = self._condition.stream_pace if self._stream else self._condition.plain_pace
+        usual = pace.average if pace.is_known(self._attempt.ended) else _UNKNOWN_SECONDS
+        waited = self._attempt.ended - self._attempt.started
+        if waited >= max(_PATIENCE_SECONDS, _TIMES_SLOWER * usual):
+            self.end(UpstreamTimeout("The caller left after waiting in vain."))
+        else:
+            self.leave()
 
     def leave(self) -> None:
         """Count the call as over without a word on the deployment."""
         self._is_over = True
-        self._health.of(self._deployment).end(probed=self._probes)
+        self._condition.end(probed=self._probes)
 
     async def __aenter__(self) -> Reply:
         assert self._reply is not None  # noqa: S101  only what has a reply is handed out

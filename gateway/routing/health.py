@@ -9,10 +9,11 @@ and a key also share the rests that are asked of either. Endpoints are apart: wh
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from gateway.call import Endpoint
 from gateway.errors import (
+    REQUEST_EXCEEDS_RATE_LIMIT,
     EndpointNotServed,
     GatewayError,
     LocalModelUnavailable,
@@ -23,6 +24,7 @@ from gateway.errors import (
     UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamTooLarge,
 )
 from gateway.routing.condition import Condition, State
 from gateway.routing.settings import FailoverSettings
@@ -33,18 +35,28 @@ QUOTA_REST_SECONDS = 600.0  # nobody pays a bill in a minute
 MISSING_REST_SECONDS = 300.0
 FIRST_REST_SECONDS, LONGEST_UNSTATED_REST_SECONDS = 1.0, 30.0
 _JITTER = 0.1
-_MOST_CONDITIONS = 2000  # callers may spell out models, and so make up deployments
+_MOST_MADE_UP = 1000
 _QUOTA = "insufficient_quota"
-_FORBIDDEN = 403
+_UNPAID, _FORBIDDEN = 402, 403
 
 # (deployment's label, state before, state now, why): called at every change that is noticed.
 Watcher = Callable[[str, State, State, str], None]
 
 
+class SharedRest(NamedTuple):
+    """Until when a host and key rest, and why."""
+
+    until: float
+    reason: str
+
+
+_NO_REST = SharedRest(0.0, "")
+
+
 class Health:
     """Remembers how deployments did at one endpoint, and says which may be asked; `dice` gives numbers in [0, 1).
 
-    `accounts` are the moments until which hosts and keys rest, shared between the endpoints.
+    `accounts` are the rests of hosts and keys, shared between the endpoints.
     """
 
     def __init__(
@@ -53,86 +65,108 @@ class Health:
         dice: Callable[[], float],
         settings: FailoverSettings | None = None,
         watcher: Watcher = lambda *_: None,
-        accounts: dict[Hashable, float] | None = None,
+        accounts: dict[Hashable, SharedRest] | None = None,
     ) -> None:
         self.clock = clock
         self.dice = dice
         self._settings = settings or FailoverSettings()
         self._watcher = watcher
         self._conditions: dict[str, Condition] = {}
+        self._made_up: dict[str, Condition] = {}  # of models that callers spelled out
         self._accounts = {} if accounts is None else accounts
 
     def of(self, deployment: Deployment) -> Condition:
         """Return the one condition of `deployment`."""
-        condition = self._conditions.get(deployment.name)
+        kept = self._conditions if deployment.is_configured else self._made_up
+        condition = kept.get(deployment.name)
         if condition is None:
-            if len(self._conditions) >= _MOST_CONDITIONS:
-                self._forget_the_well()
-            condition = Condition(deployment.label, self._settings.open_after_failures)
-            self._conditions[deployment.name] = condition
+            if kept is self._made_up and len(kept) >= _MOST_MADE_UP:
+                self._forget_one()
+            condition = Condition(deployment.label, deployment.account, self._settings.open_after_failures)
+            kept[deployment.name] = condition
         return condition
 
     def may_ask(self, deployment: Deployment) -> bool:
+        condition = self.of(deployment)
+        if condition.is_spotless and not self._accounts:
+            return True
         now = self.clock()
-        if self._accounts and now < self._accounts.get(deployment.account, 0.0):
+        if self._accounts and now < self._accounts.get(deployment.account, _NO_REST).until:
             return False
-        return self.of(deployment).may_ask(now)
+        return condition.may_ask(now)
 
     def wait_seconds(self, deployment: Deployment) -> float:
         """Return how long `deployment` is certainly not to be asked."""
         now = self.clock()
-        shared = self._accounts.get(deployment.account, 0.0) - now
+        shared = self._accounts.get(deployment.account, _NO_REST).until - now
         return max(shared, self.of(deployment).wait_seconds(now))
 
-    def begin(self, deployment: Deployment) -> bool:
-        """Count a call as being answered by it; return whether it is the one that finds out if it is well again."""
+    def is_doubtful(self, deployment: Deployment) -> bool:
+        """Tell whether the last that was heard of it lately was bad."""
+        return self.of(deployment).is_doubtful(self.clock())
+
+    def begin(self, deployment: Deployment) -> tuple[Condition, bool]:
+        """Count a call as being answered by it; return its condition, and whether this finds out if it is well again."""
         condition = self.of(deployment)
-        probes = condition.begin()
+        probes = condition.begin(self.clock())
         if probes:
-            self._show(deployment, condition, condition.reason)
-        return probes
+            self._show(condition, condition.reason)
+        return condition, probes
 
-    def note_success(self, deployment: Deployment) -> None:
-        """Take note that it gave an answer, or a refusal that shows it alive."""
-        condition = self.of(deployment)
-        was_open = condition.is_open
-        condition.succeed()
-        if was_open or condition.shown != "closed":
-            self._show(deployment, condition, "it answered")
+    def note_success(self, deployment: Deployment, began: float | None = None) -> None:
+        """Take note that it gave an answer, or a refusal that shows it alive, to a call begun then (default: now)."""
+        self.note_answer(self.of(deployment), self.clock() if began is None else began)
 
-    def note_failure(self, deployment: Deployment, error: GatewayError) -> None:
-        """Take note of what `error` says of the deployment, which may be nothing."""
-        if isinstance(error, RequestError | UpstreamRejected | EndpointNotServed):
-            self.note_success(deployment)
+    def note_answer(self, condition: Condition, began: float) -> None:
+        """Take note of an answer to a call begun then; the usual road, on which the condition is at hand."""
+        if condition.is_spotless:
             return
-        if isinstance(error, LocalModelUnavailable):
-            return  # told at once and for nothing; after a long rest it would be asked too late
+        condition.succeed(began)
+        if condition.shown != "closed":
+            self._show(condition, "it answered")
+        condition.look_over(self.clock())
+
+    def note_failure(self, deployment: Deployment, error: GatewayError, began: float | None = None) -> None:
+        """Take note of what `error`, of a call begun then, says of the deployment, which may be nothing."""
+        if isinstance(error, RequestError | UpstreamRejected | EndpointNotServed):
+            self.note_success(deployment, began)
+            return
+        if isinstance(error, LocalModelUnavailable | UpstreamTooLarge) or error.code == REQUEST_EXCEEDS_RATE_LIMIT:
+            return  # a model process is asked for nothing; the others are about the request as much as about the far side
         condition, code = self.of(deployment), error.outcome
-        if isinstance(error, UpstreamRateLimited | UpstreamAuthFailed):
-            # 403 may be about one model, which a caller can choose: it must not take the others away.
-            shared = error.upstream_status != _FORBIDDEN
-            self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=shared)
-        elif isinstance(error, UpstreamModelMissing):
+        if isinstance(error, UpstreamModelMissing):
             self._rest(deployment, condition, MISSING_REST_SECONDS, code, shared=False)
+        elif isinstance(error, UpstreamRateLimited | UpstreamAuthFailed) and not _may_be_the_requests(error):
+            self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=True)
         elif isinstance(error, UpstreamError):
             if isinstance(error, UpstreamOverloaded):
                 self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=False)
-            if condition.fail(self.clock()):
-                condition.open(self.clock() + self._open_seconds(condition), code)
-        self._show(deployment, condition, code)
+            now = self.clock()
+            if condition.fail(now, now if began is None else began):
+                condition.open(now, self._open_seconds(condition), code)
+        self._show(condition, code)
 
     def report(self) -> Iterator[dict[str, Any]]:
-        """Yield every deployment that is not well, with its state, why, and the seconds until it may be asked."""
+        """Yield every configured deployment that is not well, with its state, why, and the seconds until it may be asked."""
         now = self.clock()
         for name, condition in self._conditions.items():
-            if (state := condition.state(now)) != "closed":
+            state, reason, seconds = condition.state(now), condition.reason, condition.wait_seconds(now)
+            shared = self._accounts.get(condition.account)
+            if shared is not None and shared.until - now > seconds:
+                state, reason, seconds = "resting", shared.reason, shared.until - now
+            if state != "closed":
                 yield {
                     "deployment": name,
                     "state": state,
-                    "reason": condition.reason,
-                    "seconds": round(condition.wait_seconds(now), 3),
+                    "reason": reason,
+                    "seconds": round(seconds, 3),
                     "failures": condition.failures,
                 }
+
+    def states(self) -> Iterator[tuple[str, State]]:
+        """Yield the state of each configured deployment, by its label in metrics."""
+        now = self.clock()
+        return ((condition.label, condition.state(now)) for condition in self._conditions.values())
 
     def _rest_seconds(self, condition: Condition, error: UpstreamError) -> float:
         if isinstance(error, UpstreamAuthFailed):
@@ -144,11 +178,13 @@ class Health:
         return min(LONGEST_UNSTATED_REST_SECONDS, self._jittered(FIRST_REST_SECONDS * 2.0**condition.rests))
 
     def _rest(self, deployment: Deployment, condition: Condition, seconds: float, reason: str, *, shared: bool) -> None:
-        until = self.clock() + seconds
-        condition.rests += 1
-        condition.rest(until, reason)
-        if shared and deployment.account is not None:
-            self._accounts[deployment.account] = max(until, self._accounts.get(deployment.account, 0.0))
+        now = self.clock()
+        condition.rest(now, seconds, reason)
+        # What a caller made up says nothing of what is configured, though it is asked with the same key.
+        if shared and deployment.account is not None and deployment.is_configured:
+            known = self._accounts.get(deployment.account)
+            if known is None or known.until < now + seconds:
+                self._accounts[deployment.account] = SharedRest(now + seconds, reason)
 
     def _open_seconds(self, condition: Condition) -> float:
         settings = self._settings
@@ -159,21 +195,25 @@ class Health:
         """Spread moments of waking, so that workers and hosts do not come back together."""
         return seconds * (1.0 + _JITTER * (2.0 * self.dice() - 1.0))
 
-    def _show(self, deployment: Deployment, condition: Condition, reason: str) -> None:
+    def _show(self, condition: Condition, reason: str) -> None:
         state = condition.state(self.clock())
         if state != condition.shown:
             before, condition.shown = condition.shown, state
-            self._watcher(deployment.label, before, state, reason)
+            self._watcher(condition.label, before, state, reason)
 
-    def _forget_the_well(self) -> None:
-        now = self.clock()
-        self._conditions = {
-            name: condition
-            for name, condition in self._conditions.items()
-            if condition.in_flight or condition.state(now) != "closed"
-        }
-        for account in [account for account, until in self._accounts.items() if until <= now]:
-            del self._accounts[account]
+    def _forget_one(self) -> None:
+        """Drop the made-up deployment that is known longest and that nobody is asking."""
+        idle = next((name for name, condition in self._made_up.items() if not condition.in_flight), None)
+        if idle is not None:
+            del self._made_up[idle]
+
+
+def _may_be_the_requests(error: UpstreamError) -> bool:
+    """Tell whether a refusal may be about this one request: too dear for what is left, or of a content not allowed.
+
+    It counts as a failure then, so that it takes several in a row, with no good answer between them.
+    """
+    return error.upstream_status in (_UNPAID, _FORBIDDEN)
 
 
 class Healths:
@@ -186,7 +226,7 @@ class Healths:
         settings: FailoverSettings | None = None,
         watcher: Watcher = lambda *_: None,
     ) -> None:
-        accounts: dict[Hashable, float] = {}
+        accounts: dict[Hashable, SharedRest] = {}
         self._by_endpoint = {
             endpoint: Health(clock, dice, settings, watcher, accounts) for endpoint in get_args(Endpoint)
         }
@@ -201,3 +241,9 @@ class Healths:
             for endpoint, health in self._by_endpoint.items()
             for unwell in health.report()
         ]
+
+    def states(self) -> Iterator[tuple[str, Endpoint, State]]:
+        """Yield the state of each configured deployment at each endpoint it was asked at, by its label in metrics."""
+        for endpoint, health in self._by_endpoint.items():
+            for label, state in health.states():
+                yield label, endpoint, state

@@ -11,6 +11,8 @@ from gateway.call import Call
 from gateway.routing.health import Health
 from gateway.routing.table import Deployment, Route
 
+_UNKNOWN_SECONDS = 60.0  # while one call finds out how fast somebody is, the others go elsewhere
+
 # A strategy: the deployments of a route, best first, without those that rest.
 Strategy = Callable[[Route, Health, Call], Iterator[Deployment]]
 
@@ -18,10 +20,12 @@ Strategy = Callable[[Route, Health, Call], Iterator[Deployment]]
 def priority(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
     """Yield the deployments in their configured order; one that grew far slower than it was comes after the others."""
     shunned: list[Deployment] = []
+    # Plain answers take as long as they are long, so only the beginning of streams tells of a slow upstream.
+    pace_matters = call.stream and len(route.deployments) > 1
     for deployment in route.deployments:
         if not health.may_ask(deployment):
             continue
-        if len(route.deployments) > 1 and _is_shunned(deployment, health, call):
+        if pace_matters and _is_shunned(deployment, health):
             shunned.append(deployment)
         else:
             yield deployment
@@ -52,14 +56,21 @@ def least_busy(route: Route, health: Health, call: Call) -> Iterator[Deployment]
 
 
 def lowest_latency(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
-    """Yield the deployments by how soon their answers began lately; those of which nothing is known come first."""
+    """Yield the deployments by how soon their answers began lately, times the calls they would be answering.
+
+    Those of which nothing was heard for a while are tried by one call at a time, those that failed last come last.
+    """
     now = health.clock()
 
-    def expected(deployment: Deployment) -> float:
+    def cost(deployment: Deployment) -> tuple[bool, float]:
         condition = health.of(deployment)
-        return (condition.stream_pace if call.stream else condition.plain_pace).expected(now)
+        pace = condition.stream_pace if call.stream else condition.plain_pace
+        running = condition.in_flight / deployment.weight
+        if pace.is_known(now):
+            return condition.is_doubtful(now), pace.average * (1 + running)
+        return condition.is_doubtful(now), (pace.average or _UNKNOWN_SECONDS) * running
 
-    yield from _askable(sorted(route.deployments, key=expected), health)
+    yield from _askable(sorted(route.deployments, key=cost), health)
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -74,6 +85,6 @@ def _askable(deployments: Iterable[Deployment], health: Health) -> Iterator[Depl
     return (deployment for deployment in deployments if health.may_ask(deployment))
 
 
-def _is_shunned(deployment: Deployment, health: Health, call: Call) -> bool:
-    # Plain answers take as long as they are long, so only the beginning of streams tells of a slow upstream.
-    return call.stream and health.of(deployment).stream_pace.is_shunned(health.clock())
+def _is_shunned(deployment: Deployment, health: Health) -> bool:
+    pace = health.of(deployment).stream_pace
+    return pace.is_slow and pace.is_shunned(health.clock())

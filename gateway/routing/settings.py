@@ -12,6 +12,7 @@ from gateway.call import Endpoint
 from gateway.providers import ModelFacts, TokenField
 
 PLAIN_ANSWER_SECONDS = 600.0  # as long as OpenAI's clients wait
+SHORTEST_PLAIN_ANSWER_SECONDS = 120.0  # long answers take as long
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -31,7 +32,7 @@ class TimeoutSettings(RoutingSettings):
         Seconds | None,
         Field(
             description="Until a plain answer begins, which for most upstreams is when it is whole; "
-            "default: first_event_seconds where that is given, else 600."
+            "default: first_event_seconds where that is given, else 600 in all for the deployments of a route."
         ),
     ] = None
     between_events_seconds: Annotated[Seconds, Field(description="The longest silence within a stream.")] = 60.0
@@ -44,6 +45,14 @@ class TimeoutSettings(RoutingSettings):
         if stream or "first_event_seconds" in self.model_fields_set:
             return self.first_event_seconds
         return PLAIN_ANSWER_SECONDS
+
+    def shared_by(self, deployments: int) -> TimeoutSettings:
+        """Return what each of so many deployments may take, so that the last is asked while callers still wait."""
+        is_told = self.plain_answer_seconds is not None or "first_event_seconds" in self.model_fields_set
+        if is_told or deployments < 2:
+            return self
+        share = max(SHORTEST_PLAIN_ANSWER_SECONDS, PLAIN_ANSWER_SECONDS / deployments)
+        return self.model_copy(update={"plain_answer_seconds": share})
 
     def with_overrides(self, other: TimeoutSettings | None) -> TimeoutSettings:
         """Return these timeouts with those that `other` was explicitly given."""

@@ -40,6 +40,7 @@ class Deployment:
     allowed_extra: frozenset[str] = frozenset()
     weight: float = 1.0
     account: Hashable = None
+    is_configured: bool = True  # otherwise a caller spelled it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ class Route:
     deployments: tuple[Deployment, ...]
     larger: Route | None = None
     unfiltered: Route | None = None
+
+    @property
+    def every_deployment(self) -> tuple[Deployment, ...]:
+        """Return the deployments and those that are asked instead."""
+        instead = (route.deployments for route in (self.larger, self.unfiltered) if route is not None)
+        return (*self.deployments, *(deployment for deployments in instead for deployment in deployments))
 
     @property
     def in_one_space(self) -> Route:
@@ -122,7 +129,8 @@ class RouteTable:
 
     def _build(self, plan: RoutePlan, label: str) -> Route:
         def over(plans: tuple[DeploymentPlan, ...]) -> Route:
-            return Route(plan.alias, label, plan.strategy, tuple(self._deploy(each, label) for each in plans))
+            deployments = tuple(self._deploy(each, label, len(plans)) for each in plans)
+            return Route(plan.alias, label, plan.strategy, deployments)
 
         return replace(
             over(plan.deployments),
@@ -130,7 +138,7 @@ class RouteTable:
             unfiltered=over(plan.content_filter_fallbacks) if plan.content_filter_fallbacks else None,
         )
 
-    def _deploy(self, plan: DeploymentPlan, label: str) -> Deployment:
+    def _deploy(self, plan: DeploymentPlan, label: str, of: int) -> Deployment:
         name = f"{plan.provider}/{plan.model}"
         provider = self._providers[plan.provider]
         return Deployment(
@@ -142,7 +150,7 @@ class RouteTable:
                 endpoint: {field: value for field, value in fields.items() if field not in plan.refuses}
                 for endpoint, fields in plan.settings.items()
             },
-            timeouts=plan.timeouts,
+            timeouts=plan.timeouts.shared_by(of),
             max_output_tokens=plan.max_output_tokens,
             token_field=plan.token_field,
             refuses=plan.refuses,
@@ -150,6 +158,7 @@ class RouteTable:
             allowed_extra=plan.allowed_extra,
             weight=plan.weight,
             account=provider.account,
+            is_configured=label != "other",
         )
 
     def _not_found(self, alias: str, caller: Caller) -> str:

@@ -3,13 +3,14 @@
 The wire is the gateway's internal format, so nothing here translates; whoever talks to an upstream is in `providers/`.
 """
 
-from gateway.wire.events import data_of, encode_event, parse_event
+from gateway.wire.events import data_of, encode_event, error_in, parse_event, tells_something
 from gateway.wire.images import ImageScanner, check_image, has_images, read_image_usage
 from gateway.wire.objects import dump, parse_object
 from gateway.wire.requests import check_chat, check_completion, check_embedding
 from gateway.wire.sse import DONE_EVENT, EventTooLarge, SseScanner
 from gateway.wire.steering import STEERING, refuse_steering
 from gateway.wire.usage import read_usage
+from gateway.wire.vectors import count_inputs, find_flaw, in_order, is_in_order
 
 __all__ = [
     "DONE_EVENT",
@@ -21,13 +22,19 @@ __all__ = [
     "check_completion",
     "check_embedding",
     "check_image",
+    "count_inputs",
     "data_of",
     "dump",
     "encode_event",
+    "error_in",
+    "find_flaw",
     "has_images",
+    "in_order",
+    "is_in_order",
     "parse_event",
     "parse_object",
     "read_image_usage",
     "read_usage",
     "refuse_steering",
+    "tells_something",
 ]

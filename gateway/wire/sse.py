@@ -13,7 +13,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.call import Flaw, Usage
-from gateway.wire.events import data_of, encode_event, event_start, find_all, last_events, parse_event, unsound
+from gateway.wire.events import (
+    data_of,
+    encode_event,
+    error_in,
+    event_start,
+    find_all,
+    find_errors,
+    finished_choices,
+    is_finishing,
+    is_usual_event,
+    last_events,
+    parse_event,
+    unsound,
+)
 from gateway.wire.usage import read_usage
 
 DONE_EVENT = b"data: [DONE]\n\n"
@@ -21,9 +34,8 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 _USUAL_END = b"\n\n" + DONE_EVENT
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Inside a JSON string the quotes would be escaped, so these match keys only.
+# Inside a JSON string the quotes would be escaped, so this matches a key only.
 _USAGE = re.compile(rb'"usage"\s*:\s*[^n\s]')  # anything but null
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ANY_DATA = re.compile(rb"(?:^|\n)data:")
 _SMALL_BLOCK_BYTES = 4096
 # A finish reason is followed by little more than the usage; of a slow caller's large blocks no more is kept.
@@ -64,6 +76,8 @@ class SseScanner:
         self._given_roles: set[int] = set()
         self._held: list[bytes] = []
         self._recent: deque[bytes] = deque(maxlen=_RECENT_BLOCKS)
+        self._ended: set[int] = set()  # of several choices; of one the recent blocks tell
+        self._is_usual = type(self) is SseScanner and choices == 1  # no dialect that looks at every event
 
     def finish(self) -> None:
         """Note that the stream ended as it should."""
@@ -85,12 +99,17 @@ class SseScanner:
 
     @property
     def finished(self) -> bool:
-        """Tell whether the choice was finished; of several it is not known without reading everything."""
-        return self.choices == 1 and any(_FINISHED.search(block) for block in self._recent)
+        """Tell whether every choice was finished."""
+        if self.choices > 1:
+            return len(self._ended) >= self.choices
+        return any(map(is_finishing, self._recent))
 
     def recall(self, block: bytes) -> None:
-        """Remember the end of a relayed block for `finished`."""
-        self._recent.append(block if len(block) <= _RECENT_BYTES else block[-_RECENT_BYTES:])
+        """Remember of a relayed block what `finished` needs: the end of one, or the ends of several choices."""
+        if self.choices > 1:
+            self._ended |= finished_choices(block)
+        else:
+            self._recent.append(block if len(block) <= _RECENT_BYTES else block[-_RECENT_BYTES:])
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes in, give the whole events back; raises EventTooLarge."""
@@ -141,7 +160,11 @@ class SseScanner:
 
     def inspect(self, block: bytes) -> bytes:
         """Return what is to be relayed of a block of whole events; for dialects that need more, to be overridden."""
-        self.recall(block)
+        if self._has_running_role is False and self._is_usual and is_usual_event(block):
+            self._recent.append(block)
+            return block
+        if self.choices > 1 or not block.endswith(_USUAL_END):
+            self.recall(block)
         begin = 0
         if not self.started:
             block, begin = self._begin(block)
@@ -149,14 +172,31 @@ class SseScanner:
                 return block
         if self._has_running_role is None:
             self._look_for_roles(block, begin)
+        if len(block) >= _SMALL_BLOCK_BYTES and (whole := self._end_of_usual(block, begin)) is not None:
+            return whole
         suspects = self._suspects(block, begin)
         return self._sift(block, suspects) if suspects else block
 
-    def _begin(self, block: bytes) -> tuple[bytes, int]:
-        """Read the first data event, because a stream counts as begun when it is sound; return where the rest begins.
+    def _end_of_usual(self, block: bytes, begin: int) -> bytes | None:
+        """Return the end of a stream if it is as usual (text, perhaps the usage, [DONE]), else None."""
+        is_usual = self._is_usual and self._has_running_role is False and not self._has_running_usage
+        if not (is_usual and block.endswith(_USUAL_END) and block.isascii()):
+            return None
+        tail = max(begin, len(block) - _SMALL_BLOCK_BYTES)
+        if block.find(b'"error"', tail) >= 0 or block.find(b"[DONE]", tail) != len(block) - len(b"[DONE]\n\n"):
+            return None
+        place = block.find(b'"usage"', tail)
+        if place < 0:
+            self.finish()
+            return block
+        start, end = event_start(block, place), len(block) - len(DONE_EVENT)
+        if block.find(b"\n\n", start) + 2 != end:
+            return None
+        told = self._judge(block[start:end])
+        return block[:start] + told + (b"" if self.is_over else self.closing())
 
-        What comes before it, comments, is dropped: until then the caller was promised nothing.
-        """
+    def _begin(self, block: bytes) -> tuple[bytes, int]:
+        """Read the first data event, and drop what comes before it; return where the rest begins."""
         if self._is_first:
             self._is_first = False
             block = block.removeprefix(_BYTE_ORDER_MARK)
@@ -187,8 +227,8 @@ class SseScanner:
     def _suspects(self, block: bytes, begin: int) -> Sequence[int]:
         """Return where the events from `begin` on begin that must be read, in their order.
 
-        Searching all of a large block costs as much as relaying it. An end, an error and the usage come last in a
-        stream, so a block's last events are searched; a role in the second event comes again in all, and so does a
+        Searching all of a large block costs as much as relaying it. An end and the usage come last in a stream, so a
+        block's last events are searched, and only errors are looked for in all of it; a role in the second event comes again in all, and so does a
         usage in the first. Of a small block, as it comes while a model writes, every event is looked at.
         """
         tail = begin
@@ -200,7 +240,8 @@ class SseScanner:
             positions.append(len(block) - 2)
         else:
             positions += find_all(block, b"[DONE]", tail)
-        positions += find_all(block, b'"error"', tail)
+        # Of a stream that came whole, an error before its last events is not looked for: it would cost as much as all else.
+        positions += find_errors(block, tail if is_large and block.endswith(_USUAL_END) else begin, tail)
         positions += [found for found in find_all(block, b'"usage"', tail) if _USAGE.match(block, found)]
         if self._has_running_role:
             positions += find_all(block, b'"role"', begin)
@@ -229,8 +270,8 @@ class SseScanner:
         if payload is None:
             self.break_off()
             return b""
-        if payload.get("error"):
-            self.fail(payload["error"])
+        if error := error_in(payload):
+            self.fail(error)
             return b""
         changed = self._drop_known_roles(payload)
         usage = payload.get("usage")

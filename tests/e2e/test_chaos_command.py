@@ -107,7 +107,9 @@ def test_every_fault_leaves_a_pair_with_an_answer_or_an_honest_error(tmp_path: P
     done = play(PAIR, tmp_path, "--json", "--patience", "0.4", *chosen, port=canary.port)
 
     report = found(done)
-    assert report["summary"]["lost"] == report["summary"]["avoidable"] == 0
+    failures = ("lost", "avoidable", "dishonest", "not_asked")
+    assert [report["summary"][word] for word in failures] == [0] * 4
+    assert {case["fault"] for case in report["cases"] if case["verdict"] == "remark"} <= {"garbage-inside"}
     assert done.returncode == 0
     assert canary.connections == 0
     assert all(case["verdict"] == "ok" for case in report["cases"] if case["survivable"])
@@ -127,6 +129,7 @@ def test_the_json_of_a_case_has_these_fields(tmp_path: Path) -> None:
         "title": "429 with Retry-After: 7",
         "at": "all",
         "broken": ["one/a", "two/b"],
+        "failing": [],
         "survivable": False,
         "touched": True,
         "verdict": "honest",
@@ -174,15 +177,54 @@ def test_the_shipped_configuration_holds_with_every_provider(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("strategy", ["weighted", "least_busy", "lowest_latency"])
-def test_a_broken_deployment_is_come_upon_under_every_strategy(tmp_path: Path, strategy: str) -> None:
-    text = PAIR.replace("{deployments:", f"{{strategy: {strategy}, deployments:")
+def test_each_deployment_fails_first_whatever_the_strategy_and_the_output_says_so(
+    tmp_path: Path, strategy: str
+) -> None:
+    # By weight the second would be asked once in a million times.
+    weights = "{provider: one, model: a, weight: 1000}, {provider: two, model: b, weight: 0.001}"
+    text = PAIR.replace("{deployments: [one/a, two/b]}", f"{{strategy: {strategy}, deployments: [{weights}]}}")
+    text += "failover: {retry_budget: 0}\n"
 
     done = play(text, tmp_path, "--json", "--fault", "server-error")
 
-    cases = found(done)["cases"]
+    report = found(done)
     assert done.returncode == 0
-    assert len(cases) == 6
-    assert sum(case["touched"] for case in cases) >= 4  # by luck not always all
+    firsts = {(case["at"], case["asked"][0], case["verdict"]) for case in report["cases"]}
+    assert firsts == {("one/a", "one/a", "ok"), ("two/b", "two/b", "ok"), ("all", "one/a", "honest")}
+    assert any("every case is played with the strategy priority" in note for note in report["notes"])
+    assert any(f"(talk: {strategy}) is its own matter" in note for note in report["notes"])
+
+
+def test_what_is_named_for_long_or_filtered_requests_is_tried_and_fails_in_its_turn(tmp_path: Path) -> None:
+    named = "{deployments: [one/a], context_fallbacks: [two/b], content_filter_fallbacks: [two/b]}"
+    text = PAIR.replace("{deployments: [one/a, two/b]}", named)
+
+    done = play(text, tmp_path, "--json", "--fault", "context-too-long", "--fault", "content-filter")
+
+    report = found(done)
+    assert done.returncode == 0
+    seen = {row[1:] for row in rows(report, "form", "fault", "at", "verdict", "code", "answered_by")}
+    assert seen == {
+        ("context-too-long", "one/a", "ok", None, "two/b"),
+        ("context-too-long", "two/b as fallback", "honest", "context_length_exceeded", None),
+        ("content-filter", "one/a", "ok", None, "two/b"),
+        ("content-filter", "two/b as fallback", "honest", "content_filter", None),
+    }
+    assert {case["form"] for case in report["cases"]} == {"chat", "stream"}
+
+
+def test_a_deployment_that_is_named_twice_is_told_in_words_that_fit(tmp_path: Path) -> None:
+    done = play(LONE.replace("[one/a]", "[one/a, one/a]"), tmp_path, "--fault", "server-error")
+
+    assert "warning: alone: one/a is its only deployment, though named 2 times" in done.stdout.splitlines()
+
+
+def test_broken_json_that_may_pass_is_a_remark_and_no_failure(tmp_path: Path) -> None:
+    done = play(PAIR, tmp_path, "--fault", "garbage-late", "--fault", "garbage-inside")
+
+    assert done.returncode == 0
+    remarks = [line for line in done.stdout.splitlines() if line.startswith("remark: ")]
+    assert remarks == ["remark: garbage-inside, 3 times: what stands between braces is relayed unread (F40)"]
 
 
 def test_what_is_beyond_the_limit_is_left_out_and_told(tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ outcomes of a row's variants and of calls that came later. An empty cell means t
 Statuses are the caller's, words in `this type` are the error's `code`, as in OpenAI's envelope. "Retry-After" says that
 the answer tells when to come back. After content went out a stream is never continued by another deployment.
 
+Rows that are missing: F7 and the faults of jobs, because fine-tuning is not in this version; F75, F76 and F79, because
+this version enforces no limits on callers.
+
 `make faults` plays all of it again and writes this file; `make faults && git diff --exit-code FAULTS.md` proves it current.
 The drills are in `tests/faults`, named by their rows (`test_f32_…`).
 """
@@ -54,6 +57,10 @@ The drills are in `tests/faults`, named by their rows (`test_f32_…`).
 REMARKS = """\
 ## Remarks
 
+- **F36.** A role or a report on the prompt is no content: such a beginning is kept back until content comes, for a second
+  at most, so that a failure right behind it is a status, or another deployment's business.
+- **F37.** In more than 4 KiB that arrive at once an error that is not among the last eight events is found as `"error":`,
+  without a space before the colon, and not if they end with [DONE]: who says that has not failed.
 - **F40.** Parsing every event would cost more than relaying it. All of a stream is checked to be UTF-8; events that do not
   begin and end as an object does are found unless more than 4 KiB arrive at once; what is wrong between the braces is
   noticed in the first event and in those that end the stream, fail it or count tokens.

@@ -20,7 +20,7 @@ from tests.support.upstream import (
     Truncated,
     WithHeaders,
 )
-from tests.support.verdicts import ask_aside, is_answered_by_the_sound_one
+from tests.support.verdicts import ask_aside, is_answered_by_the_sound_one, unwell
 
 MIB = 1024 * 1024
 LARGEST_GROWTH = 32 * MIB
@@ -122,6 +122,29 @@ async def test_f47_an_answer_without_an_end_is_cut_and_memory_stays_flat(alone: 
 
     assert (status, code) == (502, "upstream_reply_too_large" if alone.kind != "stream" else "event_too_large")
     await alone.broken.closed_by_client(1)
+
+
+# What is asked for may be that large itself: another deployment would be asked for as much, and is not.
+TOO_LARGE: dict[str, Callable[[Kind], Behaviour]] = {
+    "a gzip bomb": said_to_be("gzip", BOMB),
+    "10 GiB": lambda kind: Huge(10 * 1024 * MIB, content_type=TYPES[kind]),
+}
+TOO_LARGE_ROWS = [
+    pytest.param(name, marks=pytest.mark.fault(row, name)) for row, name in (("F46", "a gzip bomb"), ("F47", "10 GiB"))
+]
+
+
+@pytest.mark.parametrize("name", TOO_LARGE_ROWS)
+async def test_f46_f47_what_is_too_large_is_not_asked_for_again_elsewhere(pair: Drill, name: str) -> None:
+    pair.broken.otherwise = TOO_LARGE[name](pair.kind)
+
+    seen = await pair.ask()
+
+    code = "upstream_reply_too_large" if pair.kind != "stream" else "event_too_large"
+    assert (seen.status, seen.code, seen.attempts) == (502, code, 1)
+    assert pair.sound is not None
+    assert pair.sound.requests == []
+    assert await unwell(pair) == {}
 
 
 HEADERS: dict[str, tuple[tuple[str, str], ...]] = {

@@ -40,7 +40,7 @@ async def test_f53_streams_leave_an_upstream_that_grew_slow_until_it_is_quick_ag
         assert (await ask_aside(pair)).by == "broken"
     pair.broken.otherwise = taking(2.0, pair.clock, usual)
 
-    slow = [await ask_aside(pair) for _ in range(9)]
+    slow = [await ask_aside(pair) for _ in range(15)]
     slow.append(await pair.ask())
     pair.broken.otherwise = usual
     pair.clock.advance(6)

@@ -1,4 +1,4 @@
-"""Rows F43, F44, F49 and F52: answers of a good status whose content is none, usage that makes no sense, old HTTP."""
+"""Rows F43, F44, F49, F50 and F52: contents of a good status that are none, senseless usage, wrong vectors, old HTTP."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.drill import BROKEN_TEXT, Drill, Kind, Seen
 from tests.support.upstream import (
+    DIMENSIONS,
     Answer,
     Behaviour,
     Body,
@@ -23,7 +24,25 @@ from tests.support.upstream import (
     Raw,
     SeenRequest,
     Typed,
+    add_one,
+    cut_base64,
+    drop_all,
+    drop_index,
+    drop_last,
+    empty_all,
+    encode_vector,
+    make_vector,
+    put_infinity,
+    put_nan,
+    put_nan_in_base64,
+    put_null,
+    put_text,
+    put_truth,
+    put_word,
+    repeat_index,
     resolve,
+    reverse_order,
+    shorten_last,
 )
 from tests.support.verdicts import is_answered_by_the_sound_one, unwell
 
@@ -150,6 +169,110 @@ async def test_f49_the_answer_is_passed_and_the_figures_stay_sane(alone: Drill, 
     assert unread == (name not in ("missing", "odd details"))
     assert figures[("gateway_attempts_total", "ok", "up0/model")] == 1
     assert await unwell(alone) == {}
+
+
+vectors = pytest.mark.parametrize("kind", ["embeddings"])
+THREE = ["a", "b", "c"]
+BASE64 = {"encoding_format": "base64"}
+# What the upstream does to its vectors, and the fields of the request.
+WRONG_VECTORS: dict[str, tuple[Embeddings, dict[str, Any]]] = {
+    "one too few": (Embeddings(spoil=drop_last), {"input": THREE}),
+    "one too many": (Embeddings(spoil=add_one), {"input": THREE}),
+    "one too many for a text": (Embeddings(spoil=add_one), {}),
+    "none": (Embeddings(spoil=drop_all), {"input": THREE}),
+    "one too few for token ids": (Embeddings(spoil=drop_last), {"input": [[1, 2], [3]]}),
+    "one index for all": (Embeddings(spoil=repeat_index), {"input": THREE}),
+    "lengths that differ": (Embeddings(spoil=shorten_last), {"input": THREE}),
+    "another length than was asked for": (
+        Embeddings(spoil=lambda items: [{**item, "embedding": [0.5] * DIMENSIONS} for item in items]),
+        {"dimensions": 4},
+    ),
+    "no numbers": (Embeddings(spoil=empty_all), {"input": THREE}),
+    "a text among the numbers": (Embeddings(spoil=put_text), {"input": THREE}),
+    "a truth among the numbers": (Embeddings(spoil=put_truth), {"input": THREE}),
+    "NaN": (Embeddings(spoil=put_nan), {"input": THREE}),
+    "infinity": (Embeddings(spoil=put_infinity), {"input": THREE}),
+    "null": (Embeddings(spoil=put_null), {"input": THREE}),
+    "a sentence": (Embeddings(spoil=put_word), {"input": THREE}),
+    "base64 that is cut": (Embeddings(spoil=cut_base64), {"input": THREE, **BASE64}),
+    "base64 of NaN": (Embeddings(spoil=put_nan_in_base64), {"input": THREE, **BASE64}),
+    "base64 of lengths that differ": (
+        Embeddings(spoil=lambda items: [*items[:-1], {**items[-1], "embedding": encode_vector([0.5])}]),
+        {"input": THREE, **BASE64},
+    ),
+    "no objects": (Embeddings(spoil=lambda items: [item["embedding"] for item in items]), {"input": THREE}),
+}
+
+
+@vectors
+@pytest.mark.parametrize("name", WRONG_VECTORS)
+@pytest.mark.fault("F50", "vectors that are missing, of wrong lengths or no numbers")
+async def test_f50_alone_wrong_vectors_are_an_error(alone: Drill, name: str) -> None:
+    alone.broken.otherwise, fields = WRONG_VECTORS[name]
+
+    seen = await alone.ask(**fields)
+
+    assert (seen.status, seen.code, seen.attempts) == (502, "upstream_bad_response", 1)
+
+
+@vectors
+@pytest.mark.parametrize("name", WRONG_VECTORS)
+@pytest.mark.fault("F50", "vectors that are missing, of wrong lengths or no numbers")
+async def test_f50_another_gives_the_right_vectors(pair: Drill, name: str) -> None:
+    pair.broken.otherwise, fields = WRONG_VECTORS[name]
+
+    seen = await pair.ask(**fields)
+
+    assert is_answered_by_the_sound_one(pair, seen)
+
+
+@vectors
+@pytest.mark.fault("F50", "vectors in another order, their indices right")
+async def test_f50_vectors_are_put_in_the_order_of_their_inputs(alone: Drill) -> None:
+    alone.broken.otherwise = Embeddings(spoil=reverse_order)
+
+    seen = await alone.ask(input=THREE)
+
+    assert (seen.status, seen.attempts) == (200, 1)
+    told = seen.answer.json
+    assert [item["embedding"] for item in told["data"]] == [make_vector(each) for each in THREE]
+    assert [item["index"] for item in told["data"]] == [0, 1, 2]
+    assert told["usage"]["prompt_tokens"] == 3
+
+
+# One text, a list of them, token ids, a list of those.
+INPUTS: list[Any] = ["a", ["a"], THREE, [1, 2, 3], [[1, 2], [3]]]
+
+
+@vectors
+@pytest.mark.parametrize("given", INPUTS)
+@pytest.mark.parametrize("fields", [{}, BASE64, {"dimensions": 3}, {"dimensions": 3, **BASE64}])
+@pytest.mark.fault("F50", "vectors that are right, in each form")
+async def test_f50_right_vectors_of_every_form_pass_byte_for_byte(
+    alone: Drill, given: Any, fields: dict[str, Any]
+) -> None:
+    right = alone.broken.otherwise
+
+    seen = await alone.ask(input=given, **fields)
+
+    sent = resolve(right, alone.broken.requests[0]).parts
+    assert (seen.status, seen.answer.body) == (200, b"".join(part for part in sent if isinstance(part, bytes)))
+
+
+@vectors
+@pytest.mark.parametrize(
+    "answer",
+    [Embeddings(spoil=drop_index), Embeddings(force="base64"), Embeddings(force="float"), Embeddings(usage=None)],
+    ids=["no indices", "base64 unasked", "numbers for base64", "no usage"],
+)
+@pytest.mark.parametrize("fields", [{}, BASE64])
+@pytest.mark.fault("F50", "vectors that are right, in each form")
+async def test_f50_what_every_client_can_read_passes(alone: Drill, answer: Embeddings, fields: dict[str, str]) -> None:
+    alone.broken.otherwise = answer
+
+    seen = await alone.ask(input=THREE, **fields)
+
+    assert is_the_whole_answer(alone, seen)
 
 
 def written(behaviour: Behaviour, head: bytes, tail: bytes = b"", *, chunked: bool = False) -> Callable[..., Answer]:

@@ -10,6 +10,8 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from tests.faults.matrix import USUAL
+from tests.support.contract import assert_stream_obeys_contract, join_content
 from tests.support.drill import SOUND_TEXT, Drill, Seen
 from tests.support.upstream import (
     FORMS,
@@ -20,6 +22,7 @@ from tests.support.upstream import (
     ErrorEvent,
     Formed,
     Inserted,
+    Pause,
     Repeated,
     Sliced,
     encode_event,
@@ -114,6 +117,19 @@ async def test_f34_a_missing_done_is_put_in(alone: Drill) -> None:
 
 
 @streams
+@pytest.mark.fault("F34", "ends without [DONE], but all of two choices finished")
+async def test_f34_a_missing_done_is_put_in_behind_several_choices(alone: Drill) -> None:
+    alone.broken.otherwise = Chat(CONTENT, done=False)
+
+    answer = await alone.gateway.chat(stream=True, n=2)
+
+    assert_stream_obeys_contract(answer.events, n=2)
+    assert [join_content(answer.events, index) for index in range(2)] == [TEXT, f"{TEXT} #1"]
+    assert (await alone.gateway.figures())["gateway_stream_missing_done_total", "up0/model"] == 1
+    alone.note("alone", USUAL)
+
+
+@streams
 @pytest.mark.fault("F35", "ends without [DONE], and without a finish reason")
 async def test_f35_an_answer_that_was_not_finished_is_not_passed_off_as_one(pair: Drill) -> None:
     pair.broken.otherwise = Chat(CONTENT[:2], finish_reason=None, done=False)
@@ -129,6 +145,7 @@ ERRORS = {
     "rate limit": (make_error(429, code="rate_limit_exceeded"), 429, "upstream_rate_limited"),
     "overloaded": (make_error(503, kind="overloaded_error"), 503, "server_is_overloaded"),
     "a bare sentence": ({"error": "the model fell over"}, 502, "upstream_error"),
+    "older vLLM's": ({"object": "error", "message": "loading", "code": 503}, 503, "server_is_overloaded"),
     "a number for its code": ({"error": {"message": "loading", "code": 503}}, 503, "server_is_overloaded"),
 }
 
@@ -157,6 +174,30 @@ async def test_f36_another_answers_instead(pair: Drill, name: str) -> None:
 
 
 @streams
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["at once", "later"])
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.fault("F36", "an error event in a 200, behind the role alone")
+async def test_f36_alone_an_error_behind_the_role_is_a_real_status(alone: Drill, name: str, pause: float) -> None:
+    error, status, code = ERRORS[name]
+    alone.broken.otherwise = Inserted(ErrorEvent(1, WHOLE, error), Pause(pause), 1)
+
+    seen = await alone.ask()
+
+    assert (seen.status, seen.code, seen.attempts) == (status, code, 1)
+
+
+@streams
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.fault("F36", "an error event in a 200, behind the role alone")
+async def test_f36_another_answers_instead_of_an_error_behind_the_role(pair: Drill, name: str) -> None:
+    pair.broken.otherwise = ErrorEvent(1, WHOLE, ERRORS[name][0])
+
+    seen = await pair.ask()
+
+    assert is_answered_by_the_sound_one(pair, seen)
+
+
+@streams
 @pytest.mark.fault("F36", "an error event in a 200 that is about the request")
 async def test_f36_an_error_that_is_the_callers_own_stays_with_it(pair: Drill) -> None:
     pair.broken.otherwise = ErrorEvent(0, WHOLE, make_error(400, code="context_length_exceeded"))
@@ -172,6 +213,20 @@ async def test_f36_an_error_that_is_the_callers_own_stays_with_it(pair: Drill) -
 async def test_f37_an_error_after_content_is_passed_on_and_nobody_else_is_asked(pair: Drill, name: str) -> None:
     error, _, code = ERRORS[name]
     pair.broken.otherwise = ErrorEvent(AFTER_TWO, WHOLE, error)
+
+    seen = await pair.ask()
+
+    assert is_broken_off(pair, seen, code)
+
+
+@streams
+@pytest.mark.parametrize("name", sorted(ERRORS.keys() - {"older vLLM's"}))  # it says so in its first event only
+@pytest.mark.fault("F37", "an error event in a 200, after content, and much more behind it in one write")
+async def test_f37_nothing_that_comes_behind_an_error_hides_it(pair: Drill, name: str) -> None:
+    error, _, code = ERRORS[name]
+    pair.broken.otherwise = Sliced(
+        Inserted(ErrorEvent(AFTER_TWO, WHOLE, error), encode_event(error) + b": ping\n\n" * 700, AFTER_TWO), 100_000
+    )
 
     seen = await pair.ask()
 
@@ -269,7 +324,7 @@ async def test_f40_another_answers_instead_of_a_bad_first_event(pair: Drill, nam
 
 @streams
 @pytest.mark.parametrize("name", BAD_EVENTS)
-@pytest.mark.fault("F40", "a later event is no JSON or no UTF-8")
+@pytest.mark.fault("F40", "a later event of bad UTF-8, or whose data does not begin and end as an object")
 async def test_f40_a_bad_event_after_content_ends_the_stream(pair: Drill, name: str) -> None:
     pair.broken.otherwise = Inserted(WHOLE, BAD_EVENTS[name], AFTER_TWO)
 
@@ -317,12 +372,13 @@ async def test_f41_an_event_beyond_all_measure_ends_the_stream(pair: Drill) -> N
 
 @streams
 @pytest.mark.fault("F41", "one event of 20 MiB, the first")
-async def test_f41_another_answers_instead_of_a_first_event_beyond_measure(pair: Drill) -> None:
+async def test_f41_a_first_event_beyond_measure_is_not_asked_for_again_elsewhere(pair: Drill) -> None:
     pair.broken.otherwise = Inserted(WHOLE, ENDLESS)
 
     seen = await pair.ask()
 
-    assert is_answered_by_the_sound_one(pair, seen)
+    assert (seen.status, seen.code, seen.attempts) == (502, "event_too_large", 1)
+    assert await unwell(pair) == {}  # a caller may have asked for that much
 
 
 @streams

@@ -225,6 +225,18 @@ async def test_f27_what_fails_on_a_fresh_connection_too_is_tried_no_third_time(a
     assert len(alone.broken.requests) == 3
 
 
+@pytest.mark.parametrize("ending", [Ending.RESET, Ending.CLOSE])
+@pytest.mark.fault("F27", "a kept connection dies within the headers")
+async def test_f27_what_began_to_be_answered_is_not_sent_a_second_time(alone: Drill, ending: Ending) -> None:
+    await ask_aside(alone)
+    alone.broken.script(Raw((b"HTTP/1.1 200 OK\r\nConte", Pause(0.05), ending)))
+
+    seen = await alone.ask()
+
+    assert (seen.status, seen.code, seen.attempts) == (502, "upstream_error", 1)
+    assert len(alone.broken.requests) == 2
+
+
 TRUNCATED: dict[str, Callable[[Behaviour], Behaviour]] = {
     "closed": lambda whole: Truncated(whole, 10),
     "reset": lambda whole: Truncated(whole, 10, Ending.RESET),

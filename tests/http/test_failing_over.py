@@ -271,7 +271,7 @@ async def test_a_stream_that_only_lacks_done_is_whole(pair: RunningGateway, upst
 async def test_a_bare_error_word_in_a_stream_is_told_too(pair: RunningGateway, upstream: ScriptedUpstream) -> None:
     gate = Gate()
     held = Held(Chat(stream=True), gate, before=1)
-    upstream.script(ErrorEvent(2, held, {"error": "out of memory"}))
+    upstream.script(ErrorEvent(4, held, {"error": "out of memory"}))
     gate.open()
 
     answer = await pair.chat(stream=True)

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.app import DRAIN
 from tests.support.app import RunningGateway, make_config, running
+from tests.support.upstream import ScriptedUpstream, Status
 
 LOCAL = json.dumps(
     {
@@ -64,3 +65,27 @@ async def test_while_it_drains_it_is_not_ready_but_alive(gateway: RunningGateway
 async def test_hosted_providers_are_taken_at_their_word() -> None:
     async with running(make_config("http://127.0.0.1:9/v1")) as gateway:
         assert (await gateway.ask("GET", "/readyz")).status == 200
+
+
+KEYS = [
+    {"name": "ops", "key": "sk-ops-0123456789", "role": "viewer"},
+    {"name": "one", "key": "sk-one-0123456789", "models": ["small"]},
+    {"name": "other", "key": "sk-other-0123456789", "models": ["large", "up0/made-up"]},
+]
+
+
+async def test_who_is_not_well_is_told_to_those_whom_it_concerns(upstream: ScriptedUpstream) -> None:
+    upstream.otherwise = Status(404, code="model_not_found")
+    async with running(make_config(upstream, aliases=("small",), keys=KEYS)) as gateway:
+        for model, name in (("small", "one"), ("up0/made-up", "other")):
+            await gateway.post("chat/completions", key=f"sk-{name}-0123456789", model=model)
+        told = {
+            name: (
+                await gateway.ask("GET", "/readyz", headers={"Authorization": f"Bearer sk-{name}-0123456789"})
+            ).json.get("deployments", [])
+            for name in ("ops", "one", "other")
+        }
+
+    names = {who: [each["deployment"] for each in unwell] for who, unwell in told.items()}
+    assert names == {"ops": ["up0/model"], "one": ["up0/model"], "other": []}
+    assert (told["one"][0]["state"], told["one"][0]["reason"]) == ("resting", "upstream_model_not_found")

@@ -101,6 +101,15 @@ async def test_a_setting_that_the_upstream_refuses_is_left_out_from_then_on(upst
     assert ["temperature" in request.json for request in upstream.requests] == [True, False, False]
 
 
+async def test_after_a_healed_setting_a_failure_may_still_be_retried_by_the_client(upstream: ScriptedUpstream) -> None:
+    upstream.script(Status(400, code="unsupported_parameter", param="temperature"), Status(500), Status(500))
+    async with serving(upstream, settings={"temperature": 0.3}) as gateway:
+        healed = await ask(gateway, {})
+
+    assert (healed.status, healed.headers["x-gateway-attempts"]) == (502, "2")
+    assert "x-should-retry" not in healed.headers
+
+
 async def test_a_setting_that_a_stream_is_refused_for_is_healed_as_well(upstream: ScriptedUpstream) -> None:
     upstream.script(Status(400, code="unsupported_parameter", param="temperature"), Chat("fine"))
 

@@ -83,7 +83,7 @@ async def house() -> AsyncIterator[House]:
         providers = {name: make_provider(name, upstream.base_url) for name, upstream in upstreams.items()}
         models = {name: {"deployments": [f"{name}/{upstreams[name].wire.model}"]} for name in upstreams}
         config = json.dumps({"providers": providers, "models": models})
-        yield House(await stack.enter_async_context(running(config)), upstreams)
+        yield House(await stack.enter_async_context(running(config, dice=lambda: 0.5)), upstreams)
 
 
 def make_provider(wire: str, base_url: str) -> dict[str, Any]:

@@ -190,10 +190,15 @@ def test_requests_that_nobody_could_be_asked_for_are_counted_by_alias() -> None:
 def test_changes_of_a_deployments_state_and_spent_budgets_are_counted() -> None:
     metrics = Metrics()
 
-    metrics.note_state("lab/tiny", "open")
-    metrics.note_state("lab/tiny", "open")
+    metrics.note_state("lab/tiny", "open", "upstream_error")
+    metrics.note_state("lab/tiny", "open", "upstream_error")
+    metrics.note_state("lab/tiny", "resting", "upstream_auth_failed")
+    metrics.set_states([("lab/tiny", "embeddings", "open"), ("lab/tiny", "chat/completions", "closed")])
     metrics.count_spent_budget()
 
     page = read(metrics.render())
     assert page["gateway_breaker_transitions_total", "lab/tiny", "open"] == 2
     assert page["gateway_retry_budget_exhausted_total",] == 1
+    assert page["gateway_key_disabled_total", "lab/tiny"] == 1
+    assert page["gateway_deployment_state", "embeddings", "lab/tiny"] == 2
+    assert page["gateway_deployment_state", "chat/completions", "lab/tiny"] == 0

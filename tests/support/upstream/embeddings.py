@@ -115,3 +115,35 @@ def put_infinity(items: Items) -> Items:
 
 def put_text(items: Items) -> Items:
     return [*items[:-1], {**items[-1], "embedding": ["a", *items[-1]["embedding"][1:]]}]
+
+
+def drop_index(items: Items) -> Items:
+    """Return the right items without saying which is which."""
+    return [{key: item[key] for key in item if key != "index"} for item in items]
+
+
+def put_truth(items: Items) -> Items:
+    """Return the last vector with `true` in it, which Python takes for a number."""
+    return [*items[:-1], {**items[-1], "embedding": [True, *items[-1]["embedding"][1:]]}]
+
+
+def empty_all(items: Items) -> Items:
+    return [{**item, "embedding": []} for item in items]
+
+
+def put_null(items: Items) -> Items:
+    return [*items[:-1], {**items[-1], "embedding": None}]
+
+
+def put_word(items: Items) -> Items:
+    """Return a sentence for the last vector."""
+    return [*items[:-1], {**items[-1], "embedding": "no vector at all"}]
+
+
+def cut_base64(items: Items) -> Items:
+    """Return the last vector (of the base64 form) cut in the middle of a number."""
+    return [*items[:-1], {**items[-1], "embedding": items[-1]["embedding"][:-4]}]
+
+
+def put_nan_in_base64(items: Items) -> Items:
+    return [*items[:-1], {**items[-1], "embedding": encode_vector([float("nan")] * DIMENSIONS)}]

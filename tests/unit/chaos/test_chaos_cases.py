@@ -134,16 +134,99 @@ def test_a_model_on_this_machine_has_no_key_and_no_host_to_lose() -> None:
     ]
 
 
-def test_a_strategy_that_is_not_by_order_is_tried_until_it_comes_upon_the_broken_one() -> None:
+def with_fallbacks(*names: str, kind: str = "context_fallbacks") -> Config:
+    hosts = {name: server(f"{name}.test") for name in ("one", "two", "three", "four")}
+    return configure({"a": {"deployments": ["one/x", "two/y"], kind: list(names)}}, **hosts)
+
+
+def turns(config: Config, fault: str) -> list[tuple[str, str, set[str], set[str], bool]]:
+    found = cases_of(config, fault)
+    return [(case.where, case.first, set(case.broken), set(case.failing), case.survivable) for case in found]
+
+
+def test_what_is_wrong_with_a_request_is_survived_by_those_named_for_it_alone() -> None:
+    bare, named = TWO, with_fallbacks("three/z")
+
+    assert [case.survivable for case in cases_of(bare, "context-too-long")] == [False] * 3
+    assert turns(named, "context-too-long") == [
+        ("one/x", "one/x", {"one/x"}, set(), True),
+        ("two/y", "two/y", {"two/y"}, set(), True),
+        ("all", "", {"one/x", "two/y"}, set(), True),
+        ("three/z as fallback", "one/x", {"one/x"}, {"three/z"}, False),
+    ]
+    assert {name for case in cases_of(named, "context-too-long") for name in case.deployments} == {
+        "one/x",
+        "two/y",
+        "three/z",
+    }
+
+
+def test_each_fallback_has_its_turn_to_fail_and_then_all() -> None:
+    named = with_fallbacks("three/z", "four/w", kind="content_filter_fallbacks")
+
+    found = turns(named, "content-filter")[3:]
+
+    assert found == [
+        ("three/z as fallback", "one/x", {"one/x"}, {"three/z"}, True),
+        ("four/w as fallback", "one/x", {"one/x"}, {"four/w"}, True),
+        ("all fallbacks", "one/x", {"one/x"}, {"three/z", "four/w"}, False),
+    ]
+
+
+def test_the_one_fault_is_not_helped_by_the_fallbacks_of_the_other() -> None:
+    named = with_fallbacks("three/z", kind="content_filter_fallbacks")
+
+    found = turns(named, "context-too-long")
+
+    assert [survivable for *_, survivable in found] == [False] * 3
+
+
+def test_a_fallback_that_is_asked_anyway_says_the_same_again() -> None:
+    found = turns(with_fallbacks("one/x"), "context-too-long")
+
+    assert found == [
+        ("one/x", "one/x", {"one/x"}, set(), False),
+        ("two/y", "two/y", {"two/y"}, set(), True),
+        ("all", "", {"one/x", "two/y"}, set(), False),
+        ("one/x as fallback", "two/y", {"two/y"}, {"one/x"}, False),
+    ]
+
+
+def test_embeddings_have_no_fallbacks_for_a_context_that_is_too_short() -> None:
+    deployments = {"deployments": ["one/text-embed"], "context_fallbacks": ["two/text-embed"]}
+    config = configure({"a": deployments}, one=server("one.test"), two=server("two.test"))
+
+    found = cases_of(config, "context-too-long", "embeddings")
+
+    assert [(case.where, case.survivable) for case in found] == [("one/text-embed", False)]
+
+
+@pytest.mark.parametrize("model", ["x", "text-embed"])
+def test_a_deployment_that_is_named_twice_is_one(model: str) -> None:
+    config = configure({"a": {"deployments": [f"one/{model}", f"one/{model}"]}}, one=server("one.test"))
+
+    weak = dict(find_weak(make_field(config, resolve(config), Wishes())))
+
+    assert weak == {"a": f"one/{model} is its only deployment, though named 2 times"}
+
+
+def test_a_deployment_that_is_named_twice_has_time_for_two_attempts() -> None:
+    named = {"deployments": ["one/x", "one/x", "two/y"], "context_fallbacks": ["two/y", "two/y"]}
+    config = configure({"a": named}, one=server("one.test"), two=server("two.test"))
+
+    attempts = {name: {case.most_attempts for case in cases_of(config, name)} for name in ("hang", "context-too-long")}
+
+    assert attempts == {"hang": {3}, "context-too-long": {5}}
+
+
+def test_deployments_whose_vectors_differ_are_told_of_embeddings() -> None:
     config = configure(
-        {"a": {"strategy": "weighted", "deployments": ["one/x", "two/y"]}},
-        one=server("one.test"),
-        two=server("two.test"),
+        {"a": {"deployments": ["one/embed-1", "two/embed-2"]}}, one=server("one.test"), two=server("two.test")
     )
 
-    found = cases_of(config, "server-error")
+    weak = dict(find_weak(make_field(config, resolve(config), Wishes())))
 
-    assert [case.tries > 1 for case in found] == [True, True, False]
+    assert weak == {"a": "only one/embed-1 can answer: the others' vectors are in another space"}
 
 
 def test_what_one_failure_takes_away_is_told_with_the_reason() -> None:

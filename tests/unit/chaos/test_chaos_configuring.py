@@ -116,6 +116,29 @@ def test_the_deployment_whose_turn_it_is_stands_first(name: str) -> None:
     assert sorted(order) == ["one/tiny", "twin/x"]
 
 
+@pytest.mark.parametrize("strategy", ["weighted", "least_busy", "lowest_latency", "priority"])
+def test_whose_turn_it_is_is_asked_first_whatever_the_strategy(strategy: str) -> None:
+    config = replaced()
+    route = config.models["a"].model_copy(update={"strategy": strategy})
+
+    changed = ask_first(config.model_copy(update={"models": {"a": route}}), "a", "twin/x")
+
+    assert changed.models["a"].strategy == "priority"
+    assert changed.models["a"].deployments[0].provider == "twin"
+
+
+@pytest.mark.parametrize("lists", ["context_fallbacks", "content_filter_fallbacks"])
+def test_a_fallback_whose_turn_it_is_stands_before_other_fallbacks_only(lists: str) -> None:
+    config = replaced()
+    route = config.models["a"]
+    two = config.model_copy(update={"models": {"a": route.model_copy(update={lists: route.deployments})}})
+
+    changed = ask_first(two, "a", "one/tiny", "twin/x").models["a"]
+
+    assert [each.provider for each in changed.deployments] == ["one", "twin"]
+    assert [each.provider for each in getattr(changed, lists)] == ["twin", "one"]
+
+
 def test_variables_that_are_not_set_are_made_up(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text('providers: {lab: {kind: openai, base_url: "${LAB_URL}", api_key: "${LAB_KEY}"}}')
@@ -147,7 +170,7 @@ def test_a_provider_without_its_key_is_off_unless_every_provider_is_wanted(tmp_p
 
 
 def test_a_provider_that_only_lacks_the_library_litellm_is_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.config.filling.why_unavailable", lambda: "litellm is not installed")
+    monkeypatch.setattr("gateway.config.filling.why_unavailable", lambda _: "litellm is not installed")
     file = tmp_path / "gateway.yaml"
     file.write_text("providers: {anthropic: {api_key: x}, groq: {api_key: ''}}")
 

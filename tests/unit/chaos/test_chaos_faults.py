@@ -10,7 +10,7 @@ import time
 import pytest
 
 from gateway.chaos.faults import Fault, faults
-from gateway.chaos.sound import FORMS, Form, text_of
+from gateway.chaos.sound import FORMS, Asked, Form, text_of
 from gateway.chaos.stand_in import LOOPBACK, Scene, StandIns, black_hole, closed_port
 
 PATIENCE_SECONDS = 0.15
@@ -20,6 +20,8 @@ BY_NAME = {fault.name: fault for fault in faults()}
 # What is read of the answer in plain form, and how the connection stands then.
 PLAIN = {
     "bad-request": (b"HTTP/1.1 400 ", b"chaos_rejected", "closed"),
+    "context-too-long": (b"HTTP/1.1 400 ", b"context_length_exceeded", "closed"),
+    "content-filter": (b"HTTP/1.1 400 ", b"content_filter", "closed"),
     "bad-key": (b"HTTP/1.1 401 ", b"invalid_api_key", "closed"),
     "forbidden": (b"HTTP/1.1 403 ", b"forbidden", "closed"),
     "no-model": (b"HTTP/1.1 404 ", b"model_not_found", "closed"),
@@ -54,6 +56,7 @@ STREAMED = {
     "no-done": (b"0\r\n\r\n", 2, "closed"),
     "error-late": (b'"code": null}}\n\n\r\n0\r\n\r\n', 2, "closed"),
     "garbage-late": (b"data: {oops\n\n\r\n", 2, "closed"),
+    "garbage-inside": (b"data: [DONE]\n\n\r\n0\r\n\r\n", 4, "closed"),
 }
 
 
@@ -101,6 +104,30 @@ async def test_a_fault_of_streams_is_what_it_says(name: str) -> None:
     assert received.endswith(end)
     assert received.count(b"chat.completion.chunk") == events or state == "reset"
     assert seen == state
+
+
+async def test_garbage_between_braces_stands_between_the_halves_of_an_answer() -> None:
+    received, _ = await see(BY_NAME["garbage-inside"], "stream")
+
+    first, _, second = text_of("one/a").partition(" answers")
+    assert received.index(first.encode()) < received.index(b"data: {oops}\n\n") < received.index(b"as one/a")
+    assert second
+
+
+def test_no_truth_blames_the_callers_key_and_who_is_to_wait_is_told_how_long() -> None:
+    truths = [truth for fault in faults() for truth in fault.truths]
+
+    assert {truth.status for truth in truths} == {200, 400, 429, 502, 503, 504}
+    assert all((truth.longest_rest is not None) == (truth.status in (429, 503)) for truth in truths)
+
+
+async def test_who_fails_when_asked_instead_has_another_fault() -> None:
+    scene = Scene(BY_NAME["context-too-long"], frozenset({"one/a"}), frozenset({"two/b"}))
+    scripts = {name: scene.script_of(name) for name in ("one/a", "two/b", "three/c")}
+
+    said = {name: b"".join(script(Asked("chat", name))) for name, script in scripts.items() if script}  # type: ignore[arg-type]  # of bytes only
+
+    assert {name: text[:13] for name, text in said.items()} == {"one/a": b"HTTP/1.1 400 ", "two/b": b"HTTP/1.1 500 "}
 
 
 async def test_a_huge_event_is_more_than_sixteen_mebibytes() -> None:

@@ -15,19 +15,26 @@ from gateway.chaos.judging import Answer, Verdict, Word, judge
 from gateway.chaos.report import Report
 from gateway.chaos.sound import DONE, EVENTS, JSON, Asked, Form, body_of, event, events_of
 
-FAULT = faults()[0]
+BY_NAME = {fault.name: fault for fault in faults()}
+FAULT = BY_NAME["server-error"]
+PATIENCE = 1.0
 GOOD = b"".join(events_of(Asked("stream", "one/a")))
 PIECES = list(events_of(Asked("stream", "one/a")))
 ERROR = {"message": "No.", "type": "server_error", "param": None, "code": "upstream_error"}
 
 
-def case(form: Form, *, survivable: bool = False) -> Case:
-    return Case("small", form, FAULT, "one/a", frozenset({"one/a"}), survivable, ("one/a", "two/b"))
+def case(form: Form, *, survivable: bool = False, fault: str = "server-error") -> Case:
+    return Case("small", form, BY_NAME[fault], "one/a", frozenset({"one/a"}), survivable, ("one/a", "two/b"), 2)
 
 
-def plain(status: int, body: Any, content_type: str = JSON) -> Answer:
+def plain(status: int, body: Any, content_type: str = JSON, **headers: str) -> Answer:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(status, {"Content-Type": content_type}, content, 0.01)
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, {"Content-Type": content_type, **told}, content, 0.01)
+
+
+def refused(status: int, code: str | None, **headers: str) -> Answer:
+    return plain(status, {"error": {**ERROR, "code": code}}, **headers)
 
 
 def streamed(body: bytes) -> Answer:
@@ -38,24 +45,72 @@ def streamed(body: bytes) -> Answer:
 def test_a_whole_plain_answer_is_ok(form: Form) -> None:
     answer = plain(200, body_of(Asked(form, "two/b")))
 
-    assert judge(case(form), answer) == Verdict("ok")
+    assert judge(case(form), answer, PATIENCE) == Verdict("ok")
 
 
 def test_a_whole_stream_is_ok() -> None:
-    assert judge(case("stream"), streamed(b": hello\n\n" + GOOD)) == Verdict("ok")
+    assert judge(case("stream"), streamed(b": hello\n\n" + GOOD), PATIENCE) == Verdict("ok")
 
 
 @pytest.mark.parametrize(("survivable", "word"), [(False, "honest"), (True, "avoidable")])
 def test_a_proper_error_is_honest_unless_another_could_have_answered(survivable: bool, word: Word) -> None:
     answer = plain(502, {"error": ERROR})
 
-    assert judge(case("chat", survivable=survivable), answer) == Verdict(word, "upstream_error")
+    assert judge(case("chat", survivable=survivable), answer, PATIENCE) == Verdict(word, "upstream_error")
 
 
 def test_a_stream_that_ends_with_an_error_event_is_honest() -> None:
     answer = streamed(PIECES[0] + PIECES[1] + event({"error": ERROR}))
 
-    assert judge(case("stream"), answer) == Verdict("honest", "upstream_error")
+    assert judge(case("stream", fault="error-late"), answer, PATIENCE) == Verdict("honest", "upstream_error")
+
+
+def test_an_error_within_a_stream_that_had_not_begun_is_dishonest() -> None:
+    answer = streamed(event({"error": ERROR}))
+
+    assert judge(case("stream"), answer, PATIENCE).word == "dishonest"
+
+
+def test_a_good_answer_that_comes_too_late_is_not_ok() -> None:
+    answer = replace(plain(200, body_of(Asked("chat", "two/b")), x_gateway_attempts="2"), seconds=9.0)
+
+    verdict = judge(case("chat"), answer, PATIENCE)
+
+    assert verdict == Verdict("dishonest", reason="after 9.0 s, where 2 attempts may take 3 s")
+
+
+@pytest.mark.parametrize("answer", [plain(200, body_of(Asked("chat", "two/b"))), refused(502, "upstream_error")])
+def test_nothing_is_ok_or_honest_when_nobody_of_the_broken_was_asked(answer: Answer) -> None:
+    verdict = judge(case("chat"), answer, PATIENCE, touched=False)
+
+    assert (verdict.word, verdict.reason) == ("not asked", "it was the turn of one/a, never asked")
+
+
+def test_what_the_product_says_it_relays_unread_is_a_remark() -> None:
+    answer = streamed(b"".join([*PIECES[:2], b"data: {oops}\n\n", *PIECES[2:]]))
+
+    verdict = judge(case("stream", fault="garbage-inside"), answer, PATIENCE)
+
+    assert verdict == Verdict("remark", reason="what stands between braces is relayed unread (F40)")
+
+
+@pytest.mark.parametrize("fault", ["garbage-late", "error-late"])
+def test_what_it_does_not_say_of_other_faults_is_lost(fault: str) -> None:
+    answer = streamed(b"".join([*PIECES[:2], b"data: {oops}\n\n", *PIECES[2:]]))
+
+    assert judge(case("stream", fault=fault), answer, PATIENCE).word == "lost"
+
+
+def test_other_broken_events_are_lost_even_there() -> None:
+    answer = streamed(b"".join([*PIECES[:2], b"data: {other}\n\n", *PIECES[2:]]))
+
+    assert judge(case("stream", fault="garbage-inside"), answer, PATIENCE).word == "lost"
+
+
+def test_a_broken_event_that_is_noticed_is_told_honestly() -> None:
+    answer = streamed(PIECES[0] + PIECES[1] + event({"error": {**ERROR, "code": "bad_event"}}))
+
+    assert judge(case("stream", fault="garbage-inside"), answer, PATIENCE) == Verdict("honest", "bad_event")
 
 
 LOST = {
@@ -86,7 +141,7 @@ LOST = {
 def test_whatever_an_openai_client_cannot_take_is_lost(name: str) -> None:
     form, answer = LOST[name]
 
-    verdict = judge(case(form), answer)  # type: ignore[arg-type]  # a Form
+    verdict = judge(case(form), answer, PATIENCE)  # type: ignore[arg-type]  # a Form
 
     assert verdict.word == "lost"
     assert verdict.reason
@@ -105,6 +160,9 @@ def report_of(*verdicts: Verdict, weak: dict[str, str] | None = None, left_out: 
     [
         ((Verdict("ok"), Verdict("honest", "x")), 0),
         ((Verdict("ok"), Verdict("avoidable", "x")), 1),
+        ((Verdict("remark", reason="x"),), 0),
+        ((Verdict("ok"), Verdict("dishonest", "x")), 1),
+        ((Verdict("ok"), Verdict("not asked")), 1),
         ((Verdict("lost", reason="x"),), 1),
         ((), 1),  # nothing was tried, so nothing was proven
     ],
@@ -123,16 +181,26 @@ def test_a_weak_alias_fails_only_a_strict_run() -> None:
 def test_the_matrix_says_what_was_seen_and_names_every_failure() -> None:
     lines = list(report_of(Verdict("lost", reason="half an answer"), left_out=7).lines())
 
-    assert "lost: small · chat · bad-request at one/a: 200 half an answer after 12 ms" in lines
+    assert "lost: small · chat · server-error at one/a: 200 after 12 ms: half an answer" in lines
     assert "warning: 7 cases beyond the limit were left out" in lines
-    assert lines[-1] == "0 ok, 0 honest, 0 avoidable, 1 lost in 0.5 s"
+    assert lines[-1] == "0 ok, 0 honest, 0 remark, 0 avoidable, 0 dishonest, 0 not asked, 1 lost in 0.5 s"
 
 
 def test_a_case_whose_broken_deployment_was_never_asked_says_so() -> None:
-    report = report_of(Verdict("ok"))
-    untouched = replace(report, results=[replace(report.results[0], touched=False)])
+    report = report_of(Verdict("not asked", reason="it was the turn of one/a, never asked"))
 
-    assert any(line.endswith("ok, not asked") for line in untouched.lines())
+    lines = list(report.lines())
+
+    assert any("not asked: 200 after" in line for line in lines)
+    assert lines[-2].endswith("it was the turn of one/a, never asked")
+    assert report.as_json()["summary"]["not_asked"] == 1
+    assert report.as_json()["cases"][0]["verdict"] == "not_asked"
+
+
+def test_remarks_are_told_once_for_each_fault() -> None:
+    lines = list(report_of(Verdict("remark", reason="x"), Verdict("remark", reason="x"), Verdict("ok")).lines())
+
+    assert [line for line in lines if line.startswith("remark")] == ["remark: server-error, 2 times: x"]
 
 
 def test_json_has_every_case_with_what_was_seen() -> None:
@@ -143,7 +211,10 @@ def test_json_has_every_case_with_what_was_seen() -> None:
         "left_out": 0,
         "ok": 1,
         "honest": 1,
+        "remark": 0,
         "avoidable": 0,
+        "dishonest": 0,
+        "not_asked": 0,
         "lost": 0,
         "seconds": 0.5,
     }

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import errors
-from gateway.errors import GatewayError, UpstreamError
+from gateway.errors import REQUEST_EXCEEDS_RATE_LIMIT, GatewayError, UpstreamError
 from gateway.providers.classify import classify, classify_object, retry_after, scrub
 from tests.support.upstream import make_error
 
@@ -167,6 +167,33 @@ def test_nothing_that_looks_like_a_key_reaches_the_caller(status: int, message: 
 
     for piece in (KEY, "abcdefgh", "abc.def.ghi", "AIza"):
         assert piece not in told
+
+
+ACCOUNTS_AND_PLACES = [
+    ("Limit reached in organization org-AbC123secretORG on tokens", "Limit reached in organization org-*** on tokens"),
+    ("Project proj_a1B2c3D4e5 has no access.", "Project proj_*** has no access."),
+    ("cannot reach 10.1.2.3.", "cannot reach ***."),
+    ("http://192.168.0.7:8000/v1 refused", "http://***/v1 refused"),
+    ("http://[fd00::12]:8000/v1 refused", "http://***/v1 refused"),
+    ("peer fe80::1%eth0 left", "peer *** left"),
+    ("::ffff:10.0.0.1 left", "::ffff:*** left"),
+    # What only looks a little like it stays.
+    ("at 12:30:45, after 1.2.3 and std::vector", "at 12:30:45, after 1.2.3 and std::vector"),
+    ("gpt-4.1.2 of org-wide use; Limit: 30000, Used: 9", "gpt-4.1.2 of org-wide use; Limit: 30000, Used: 9"),
+]
+
+
+@pytest.mark.parametrize(("message", "told"), ACCOUNTS_AND_PLACES)
+def test_neither_accounts_nor_addresses_reach_the_caller(message: str, told: str) -> None:
+    assert answer(429, message=message).message == told
+
+
+def test_one_request_beyond_the_whole_limit_is_told_apart_from_a_limit_that_is_used_up() -> None:
+    message = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 90000."
+
+    error = answer(429, message=message, code="rate_limit_exceeded")
+
+    assert (type(error), error.code) == (errors.UpstreamRateLimited, REQUEST_EXCEEDS_RATE_LIMIT)
 
 
 def test_our_key_is_taken_out_of_code_and_param_too() -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from gateway.errors import UpstreamError, UpstreamProtocolError
+from gateway.errors import UpstreamError, UpstreamTooLarge
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm import LiteLLM
 from gateway.providers.litellm_events import MAX_EVENT_BYTES, EventMeter
@@ -41,7 +41,7 @@ def test_many_events_together_may_be_larger_than_one(end: bytes) -> None:
     "pieces", [[PAD] * 17, [b"data: a\n\n", *[PAD] * 17], [b"data: a\ndata: " + PAD] * 17, [b"{" + PAD + b"}\n"] * 17]
 )
 def test_one_event_may_not_be_larger(pieces: list[bytes]) -> None:
-    with pytest.raises(UpstreamProtocolError) as caught:
+    with pytest.raises(UpstreamTooLarge) as caught:
         fed(pieces)
 
     assert caught.value.code == "event_too_large"
@@ -112,7 +112,7 @@ async def test_a_stream_with_an_event_without_end_is_given_up(prefix: str, pouri
     settings = LiteLLMSettings(kind="litellm", prefix=prefix, base_url=pouring, api_key=SecretStr("sk-1234567890"))
     lane = LiteLLM("lab", settings)
 
-    with pytest.raises(UpstreamProtocolError) as caught:
+    with pytest.raises(UpstreamTooLarge) as caught:
         reply = await lane.send(make_exchange(stream=True, patience=make_patience(total=30)))
         async with reply as stream:
             async for _ in stream:

@@ -177,16 +177,20 @@ async def test_an_upstream_that_is_not_there_is_unreachable(stream: bool) -> Non
 
 
 class Forgetful:
-    """Answers the first request of a connection and hangs up at the second."""
+    """Answers the first request of a connection and hangs up at the second, after these last words."""
 
-    def __init__(self) -> None:
+    def __init__(self, last_words: bytes = b"") -> None:
         self.known: list[object] = []
+        self.last_words = last_words
 
     async def handle(self, request: web.Request) -> web.Response:
         await request.read()
-        if request.transport in self.known and request.transport is not None:
-            request.transport.abort()
-        self.known.append(request.transport)
+        transport = request.transport
+        is_known = transport in self.known
+        self.known.append(transport)
+        if is_known and isinstance(transport, asyncio.Transport):
+            transport.write(self.last_words)
+            transport.close()
         return web.json_response(
             {
                 "id": "msg_1",
@@ -216,6 +220,22 @@ async def test_a_kept_connection_that_turns_out_dead_costs_no_attempt() -> None:
     first, again, fresh = upstream.known
     assert first is again
     assert fresh is not first
+
+
+async def test_what_began_to_be_answered_on_a_kept_connection_is_not_sent_a_second_time() -> None:
+    upstream = Forgetful(b"HTTP/1.1 200 OK\r\nConte")
+    app = web.Application()
+    app.router.add_post("/v1/messages", upstream.handle)
+    async with TestServer(app) as server:
+        lane = make_lane(str(server.make_url("/")))
+        async with await lane.send(make_exchange(model=MODEL)):
+            pass
+
+        with pytest.raises(UpstreamUnavailable):
+            await lane.send(make_exchange(model=MODEL))
+
+        await lane.close()
+    assert len(upstream.known) == 2
 
 
 async def test_legacy_completions_are_not_served(lane: LiteLLM) -> None:

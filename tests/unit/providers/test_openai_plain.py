@@ -19,6 +19,7 @@ from gateway.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamTooLarge,
     UpstreamUnavailable,
 )
 from gateway.providers import OpenAIWire
@@ -215,7 +216,7 @@ async def test_an_error_that_is_null_is_no_error(wire: OpenAIWire, upstream: Scr
 async def test_an_answer_without_an_end_is_cut_at_the_cap(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
     upstream.script(Huge(10 * 1024**3))
 
-    with pytest.raises(UpstreamProtocolError) as caught:
+    with pytest.raises(UpstreamTooLarge) as caught:
         await ask(wire)
 
     assert caught.value.code == "upstream_reply_too_large"
@@ -225,7 +226,7 @@ async def test_an_answer_without_an_end_is_cut_at_the_cap(wire: OpenAIWire, upst
 async def test_a_gzip_bomb_is_cut_at_the_cap(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
     upstream.script(Gzipped(Huge(200 * 1024**2)))
 
-    with pytest.raises(UpstreamProtocolError) as caught:
+    with pytest.raises(UpstreamTooLarge) as caught:
         await ask(wire)
 
     assert caught.value.code == "upstream_reply_too_large"

@@ -17,6 +17,7 @@ from gateway.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamTooLarge,
     UpstreamUnavailable,
 )
 from gateway.providers import OpenAIWire
@@ -222,7 +223,7 @@ WRONG: dict[str, tuple[Behaviour, type[GatewayError], str | None]] = {
     "a status": (Status(429, retry_after="2"), UpstreamRateLimited, "upstream_rate_limited"),
     "an event of 20 MB": (
         Events((Repeated(b"data: " + b"x" * 1_000_000, 20),)),
-        UpstreamProtocolError,
+        UpstreamTooLarge,
         "event_too_large",
     ),
 }
@@ -278,7 +279,7 @@ BROKEN: dict[str, tuple[Callable[[Gate], Behaviour], type[GatewayError], str]] =
     ),
     "a large event": (
         lambda gate: Inserted(hold(gate), Repeated(b"data: " + b"x" * 1_000_000, 20), 2),
-        UpstreamProtocolError,
+        UpstreamTooLarge,
         "event_too_large",
     ),
     "broken chunks": (break_chunks, UpstreamUnavailable, "upstream_stream_interrupted"),
@@ -304,7 +305,7 @@ async def test_a_stream_that_breaks_later_raises_after_what_was_good(
 
 async def test_the_key_in_an_error_event_is_taken_out(upstream: ScriptedUpstream) -> None:
     wire = OpenAIWire("lab", upstream.base_url, api_key="plainword1234")
-    upstream.script(ErrorEvent(1, error=make_error(500, "you sent plainword1234")))
+    upstream.script(ErrorEvent(2, error=make_error(500, "you sent plainword1234")))
 
     _, error = await read_until_failure(wire)
     await wire.close()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.call import Endpoint
-from gateway.errors import UpstreamProtocolError
+from gateway.errors import UpstreamError, UpstreamTooLarge
 from gateway.providers import OpenAIWire
 from gateway.providers.whole import MAX_ERROR_BYTES, most_bytes, read_object
 from tests.support.exchanges import make_exchange
@@ -45,7 +45,8 @@ async def test_the_last_byte_that_is_allowed_is_the_last(
     wire: OpenAIWire, upstream: ScriptedUpstream, framing: Framing, beyond: int
 ) -> None:
     limit = most_bytes(make_exchange(endpoint="embeddings"))
-    answer = b'{"data":[0]}' + b" " * (limit + beyond - 12)
+    vectors = b'{"data":[{"index":0,"embedding":[0.5]}]}'
+    answer = vectors + b" " * (limit + beyond - len(vectors))
     upstream.script(Framed(Body(answer), framing))
     exchange = make_exchange(endpoint="embeddings", body={"input": "a"})
 
@@ -53,7 +54,7 @@ async def test_the_last_byte_that_is_allowed_is_the_last(
         async with await wire.send(exchange) as reply:
             assert len(reply.body) == limit
         return
-    with pytest.raises(UpstreamProtocolError) as caught:
+    with pytest.raises(UpstreamTooLarge) as caught:
         await wire.send(exchange)
     assert caught.value.code == "upstream_reply_too_large"
 
@@ -65,7 +66,7 @@ async def test_a_page_where_a_stream_was_asked_is_not_read_to_its_end(
 
     codes = []
     for _ in range(2):
-        with pytest.raises(UpstreamProtocolError) as caught:
+        with pytest.raises(UpstreamError) as caught:
             await wire.send(make_exchange(stream=True))
         codes.append(caught.value.code)
 

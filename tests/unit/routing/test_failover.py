@@ -334,6 +334,39 @@ async def test_a_caller_that_leaves_says_nothing_of_the_deployment(clock: FakeCl
     ) == (0, 0)
 
 
+async def test_a_caller_that_waited_long_in_vain_counts_against_the_deployment(clock: FakeClock) -> None:
+    provider = ScriptedProvider("a")
+    provider.hangs = True
+    table = make_table({"small": ["a/m"]}, [provider])
+    healths = make_healths(clock)
+    failover = Failover(healths, Refusals(), clock)
+    deployment = table.resolve(make_call()).deployments[0]
+    failures = []
+
+    for waited in (59.0, 61.0):
+        asking = asyncio.create_task(failover.first_success(call := make_call(), table.resolve(call)))
+        await asyncio.sleep(0)
+        clock.advance(waited)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        failures.append(healths.at("chat/completions").of(deployment).failures)
+
+    assert failures == [0, 1]
+    assert call.record.attempts[0].outcome == "cancelled"
+
+
+@pytest.mark.parametrize(("deployments", "seconds"), [(1, 600), (2, 300), (3, 200), (9, 120)])
+async def test_deployments_of_a_route_share_the_patience_of_callers(
+    clock: FakeClock, deployments: int, seconds: float
+) -> None:
+    providers = [ScriptedProvider(f"p{index}") for index in range(deployments)]
+
+    await ask(clock, make_call(), *providers)
+
+    assert providers[0].asked[0].patience.begin_seconds(stream=False) == seconds
+
+
 class EverFailing(ScriptedProvider):
     """Fails whenever it is asked."""
 

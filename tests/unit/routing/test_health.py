@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import (
+    REQUEST_EXCEEDS_RATE_LIMIT,
     ContextLengthExceeded,
     EndpointNotServed,
     GatewayError,
@@ -19,6 +20,7 @@ from gateway.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamTooLarge,
     UpstreamUnavailable,
 )
 from gateway.routing import FailoverSettings, Health, Healths, State
@@ -32,7 +34,7 @@ DOWN = UpstreamUnavailable("x")
 def fail(health: Health, times: int, error: GatewayError = DOWN) -> None:
     """Let the lab fail that often, each time as a call that was begun and is over."""
     for _ in range(times):
-        probed = health.begin(LAB)
+        _, probed = health.begin(LAB)
         health.of(LAB).end(probed=probed)
         health.note_failure(LAB, error)
 
@@ -128,7 +130,6 @@ def test_rests_are_spread_by_a_tenth(clock: FakeClock, dice: float, seconds: flo
     [
         (UpstreamRateLimited("x", retry_after=5.0), True),
         (UpstreamAuthFailed("x", upstream_status=401), True),
-        (UpstreamAuthFailed("x", upstream_status=403), False),
         (UpstreamModelMissing("x"), False),
         (UpstreamOverloaded("x", retry_after=5.0), False),
     ],
@@ -158,7 +159,7 @@ def test_failures_in_a_row_open_the_breaker_and_one_call_at_a_time_finds_out(clo
     assert not health.may_ask(LAB)
     clock.advance(1.0)
     assert health.may_ask(LAB)
-    assert health.begin(LAB)
+    assert health.begin(LAB)[1]
     assert not health.may_ask(LAB)
     health.of(LAB).end(probed=True)
     health.note_success(LAB)
@@ -170,7 +171,7 @@ def test_a_probe_whose_caller_left_makes_room_for_another(clock: FakeClock) -> N
     health = make_health(clock)
     fail(health, 5)
     clock.advance(1.0)
-    probed = health.begin(LAB)
+    _, probed = health.begin(LAB)
 
     health.of(LAB).end(probed=probed)
 
@@ -285,7 +286,7 @@ def test_changes_are_told_once_each(clock: FakeClock) -> None:
 
     fail(health, 8)
     clock.advance(1.0)
-    probed = health.begin(LAB)
+    _, probed = health.begin(LAB)
     health.of(LAB).end(probed=probed)
     health.note_success(LAB)
     health.note_success(LAB)
@@ -297,15 +298,114 @@ def test_changes_are_told_once_each(clock: FakeClock) -> None:
     ]
 
 
-def test_made_up_deployments_do_not_pile_up(clock: FakeClock) -> None:
+def test_made_up_deployments_do_not_pile_up_and_take_nothing_from_the_configured(clock: FakeClock) -> None:
     health = make_health(clock)
-    fail(health, 5)
+    fail(health, 4)
 
     for number in range(5000):
-        health.note_success(replace(OTHER, name=f"other/{number}"))
+        made_up = replace(OTHER, name=f"other/{number}", label="other/other", is_configured=False)
+        health.note_failure(made_up, UpstreamModelMissing("x"))
+    fail(health, 1)
 
-    assert len(health._conditions) <= 2000
-    assert not health.may_ask(LAB)
+    assert len(health._made_up) <= 1000
+    assert not health.may_ask(LAB)  # its four failures were not forgotten
+    assert [unwell["deployment"] for unwell in health.report()] == ["lab/tiny"]
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamRateLimited("x", retry_after=60.0), UpstreamAuthFailed("x", upstream_status=401)], ids=str
+)
+def test_what_a_caller_made_up_does_not_make_the_configured_rest(clock: FakeClock, error: UpstreamError) -> None:
+    health = make_health(clock)
+    made_up = replace(OTHER, label="other/other", is_configured=False, account="host and key")
+
+    health.note_failure(made_up, error)
+
+    assert not health.may_ask(made_up)
+    assert health.may_ask(replace(LAB, account="host and key"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamRateLimited("fewer max_tokens", code="insufficient_quota", upstream_status=402),
+        UpstreamAuthFailed("flagged", upstream_status=403),
+    ],
+    ids=["too dear", "flagged"],
+)
+def test_what_may_be_about_one_request_takes_several_in_a_row(clock: FakeClock, error: UpstreamError) -> None:
+    health = make_health(clock)
+
+    fail(health, 4, error)
+    still = health.may_ask(LAB)
+    fail(health, 1, error)
+
+    assert still
+    assert health.wait_seconds(LAB) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UpstreamTooLarge("x"), UpstreamRateLimited("x", code=REQUEST_EXCEEDS_RATE_LIMIT)],
+    ids=["too large", "over the limit by itself"],
+)
+def test_what_is_certainly_about_one_request_says_nothing(clock: FakeClock, error: UpstreamError) -> None:
+    health = make_health(clock)
+
+    fail(health, 50, error)
+
+    assert health.may_ask(LAB)
+
+
+def test_an_answer_to_a_call_of_before_neither_closes_a_breaker_nor_ends_the_doubling(clock: FakeClock) -> None:
+    health = make_health(clock)
+    long_ago = clock.now
+    clock.advance(1)
+    fail(health, 5)
+    health.note_failure(OTHER, UpstreamRateLimited("x"))
+
+    health.note_success(LAB, long_ago)
+    health.note_success(OTHER, long_ago)
+    clock.advance(1.0)
+    health.note_failure(OTHER, UpstreamRateLimited("x"))
+
+    assert [unwell["state"] for unwell in health.report()] == ["half_open", "resting"]
+    assert health.wait_seconds(OTHER) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("failed_within", "patience"), [(60.0, 10.0), (0.1, 0.9), (0.0, 0.5)])
+def test_a_probe_that_outlives_the_failures_by_far_is_given_up_on_or_taken_for_a_good_sign(
+    clock: FakeClock, failed_within: float, patience: float
+) -> None:
+    health = make_health(clock)
+    for _ in range(5):
+        health.note_failure(LAB, DOWN, clock.now - failed_within)
+    clock.advance(1.0)
+    health.begin(LAB)
+
+    clock.advance(patience - 0.01)
+    waiting = health.may_ask(LAB)
+    clock.advance(0.02)
+    others = []
+    for _ in range(3):
+        others.append(health.may_ask(LAB))
+        health.begin(LAB)
+
+    assert not waiting
+    assert others == ([True, False, False] if failed_within > 1 else [True, True, True])
+
+
+def test_who_failed_last_is_doubtful_for_half_a_minute_or_until_it_answers(clock: FakeClock) -> None:
+    health = make_health(clock)
+    health.note_failure(LAB, DOWN)
+    health.note_failure(OTHER, UpstreamRateLimited("x", retry_after=0.05))
+    at_once = health.is_doubtful(LAB), health.is_doubtful(OTHER)
+
+    health.note_success(LAB)
+    clock.advance(30)
+
+    assert at_once == (True, True)
+    assert (health.is_doubtful(LAB), health.is_doubtful(OTHER)) == (False, False)
 
 
 def test_what_fails_at_one_endpoint_is_well_at_another_but_a_refused_key_is_refused_everywhere(
@@ -315,10 +415,11 @@ def test_what_fails_at_one_endpoint_is_well_at_another_but_a_refused_key_is_refu
     lab = replace(LAB, account="host and key")
     chat, vectors = healths.at("chat/completions"), healths.at("embeddings")
 
-    fail(vectors, 9)
+    for _ in range(9):
+        vectors.note_failure(lab, DOWN)
     still = chat.may_ask(lab)
     vectors.note_failure(lab, UpstreamAuthFailed("x", upstream_status=401))
 
     assert still
     assert not chat.may_ask(lab)
-    assert [(unwell["endpoint"], unwell["deployment"]) for unwell in healths.report()] == [("embeddings", "lab/tiny")]
+    assert {unwell["reason"] for unwell in healths.report()} == {"upstream_auth_failed"}

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from gateway.errors import UpstreamRateLimited
+from gateway.errors import UpstreamRateLimited, UpstreamUnavailable
 from gateway.routing import Deployment, Health, Route
 from gateway.routing.order import STRATEGIES, least_busy, lowest_latency, priority, weighted
 from gateway.routing.pace import LOOK_AGAIN_SECONDS, Pace
@@ -92,20 +92,66 @@ def test_the_fastest_of_late_comes_first_and_the_unknown_before_it(clock: FakeCl
     assert names(lowest_latency(ROUTE, health, PLAIN)) == ["a/1", "b/2", "c/3"]
 
 
-def test_a_slow_answer_of_long_ago_is_not_held_against_anybody(clock: FakeClock) -> None:
+def test_a_slow_answer_of_long_ago_is_not_held_against_anybody_but_one_call_finds_out(clock: FakeClock) -> None:
     health = make_health(clock)
     health.of(A).stream_pace.note(0.4, clock.now)
     clock.advance(60)
     health.of(B).stream_pace.note(0.2, clock.now)
+    route = replace(ROUTE, deployments=(A, B))
 
-    assert names(lowest_latency(replace(ROUTE, deployments=(A, B)), health, STREAM)) == ["a/1", "b/2"]
+    first = names(lowest_latency(route, health, STREAM))
+    health.begin(A)
+
+    assert first == ["a/1", "b/2"]
+    assert names(lowest_latency(route, health, STREAM)) == ["b/2", "a/1"]
+
+
+def test_a_crowd_does_not_run_to_the_fastest_together(clock: FakeClock) -> None:
+    health = make_health(clock)
+    for deployment, seconds in ((A, 0.2), (B, 0.3), (C, 0.4)):
+        health.of(deployment).stream_pace.note(seconds, clock.now)
+
+    asked = Counter[str]()
+    for _ in range(18):
+        first = next(lowest_latency(ROUTE, health, STREAM))
+        health.begin(first)
+        asked[first.name] += 1
+
+    assert asked == {"a/1": 8, "b/2": 6, "c/3": 4}
+
+
+def test_who_fails_fast_is_not_the_fastest(clock: FakeClock) -> None:
+    health = make_health(clock)
+    health.of(B).stream_pace.note(9.0, clock.now)
+    health.note_failure(A, UpstreamUnavailable("x"))
+    route = replace(ROUTE, deployments=(A, B))
+
+    firsts = [next(lowest_latency(route, health, STREAM)).name]
+    clock.advance(31)
+    firsts.append(next(lowest_latency(route, health, STREAM)).name)
+
+    assert firsts == ["b/2", "a/1"]
+
+
+def test_a_few_slow_answers_move_nobody_and_a_lasting_slowness_becomes_the_usual(clock: FakeClock) -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.note(0.1, clock.now)
+    for _ in range(7):
+        pace.note(5.0, clock.now)
+    after_a_few = pace.is_slow
+
+    for _ in range(80):
+        pace.note(5.0, clock.now)
+
+    assert (after_a_few, pace.is_slow) == (False, False)
 
 
 def slow_down(health: Health, deployment: Deployment, clock: FakeClock) -> None:
     for _ in range(20):
         health.of(deployment).stream_pace.note(0.1, clock.now)
-    for _ in range(3):
-        health.of(deployment).stream_pace.note(2.1, clock.now)
+    for _ in range(8):
+        health.of(deployment).stream_pace.note(5.1, clock.now)
 
 
 def test_who_grew_far_slower_than_it_was_comes_after_the_others_but_stays(clock: FakeClock) -> None:
