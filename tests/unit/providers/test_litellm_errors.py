@@ -17,6 +17,7 @@ from gateway.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamTooLarge,
     UpstreamUnavailable,
 )
 from gateway.providers.litellm_errors import explain, explain_break, explain_line
@@ -96,7 +97,7 @@ def test_a_stream_that_litellm_cannot_read_is_interrupted() -> None:
 
 LINES: list[tuple[BaseException, type[UpstreamError], str]] = [
     (aiohttp.ConnectionTimeoutError(), UpstreamTimeout, "upstream_timeout"),
-    (AnswerTooLarge(), UpstreamProtocolError, "upstream_reply_too_large"),
+    (AnswerTooLarge(), UpstreamTooLarge, "upstream_reply_too_large"),
     (aiohttp.ClientPayloadError(), UpstreamUnavailable, "upstream_truncated"),
     (aiohttp.ServerDisconnectedError(), UpstreamUnavailable, "upstream_error"),
     (ConnectionResetError(), UpstreamUnavailable, "upstream_error"),
