@@ -169,8 +169,9 @@ class OpenAIWire:
             self._secrets,
         )
         await stream.wait_for_first_event()
-        limit.extend(2 * HOLD_SECONDS)  # it has begun in time
-        await stream.wait_for_content()
+        if not stream.is_complete:
+            limit.extend(2 * HOLD_SECONDS)  # it has begun in time
+            await stream.wait_for_content()
         return stream
 
     async def _read_plain(self, response: aiohttp.ClientResponse, exchange: Exchange) -> PlainReply:
