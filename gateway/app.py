@@ -1,4 +1,4 @@
-"""The composition root: builds every room once and lists every route and middleware on this page."""
+"""The composition root: builds every room once and lists every route on this page."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gateway.call import Role
 from gateway.config import Config, is_loopback, resolve
 from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher
 from gateway.http import (
+    SURROUND,
     Answers,
     ChatRoutes,
     Drain,
@@ -120,10 +121,8 @@ def build(
     )
     server = config.server
     hosts = Hosts(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts)
-    application = web.Application(
-        client_max_size=server.max_body_mb * 1024 * 1024,
-        middlewares=[surround(journal, hosts, drain, clock)],
-    )
+    application = web.Application(client_max_size=server.max_body_mb * 1024 * 1024)
+    application[SURROUND] = partial(surround, journal=journal, hosts=hosts, drain=drain, clock=clock)
     for route in routes(rooms):
         application.router.add_route(route.method, route.path, route.handler, expect_handler=meet_expectation)
     application[DRAIN] = drain

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web_app
 
 from gateway.app import build
 from gateway.chaos.cases import Case
@@ -165,4 +164,3 @@ async def _serving(config: Config) -> AsyncIterator[str]:
         finally:
             server.close()
             await runner.cleanup()
-            web_app._cached_build_middleware.cache_clear()  # it would keep a thousand applications, 300 MB

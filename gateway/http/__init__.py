@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from gateway.http.hosts import Hosts
     from gateway.http.images import ImageRoutes
     from gateway.http.journal import Journal
-    from gateway.http.middlewares import surround
+    from gateway.http.lifecycle import SURROUND, surround
     from gateway.http.models import ModelRoutes
 
 __all__ = [
+    "SURROUND",
     "Answers",
     "ChatRoutes",
     "Drain",
@@ -56,6 +57,7 @@ __getattr__ = lazily(
         "ModelRoutes": "models",
         "guard": "access",
         "meet_expectation": "connections",
-        "surround": "middlewares",
+        "SURROUND": "lifecycle",
+        "surround": "lifecycle",
     },
 )

@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.auth import KeyRing
 from gateway.call import Caller, Role
 from gateway.errors import PermissionDenied
-from gateway.http.middlewares import RECORD
+from gateway.http.lifecycle import RECORD
 
 Open = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Closed = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.call import Call, Caller, Endpoint
 from gateway.errors import InvalidRequest, RequestTimeout, UnsupportedMediaType
-from gateway.http.middlewares import RECORD
+from gateway.http.lifecycle import RECORD
 from gateway.routing import AUTO, check_style
 from gateway.wire import STEERING, parse_object, refuse_steering
 

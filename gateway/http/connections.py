@@ -18,13 +18,14 @@ from gateway import logs
 from gateway.call import Record
 from gateway.errors import ExpectationFailed, GatewayError, InternalError, InvalidRequest
 from gateway.http.answers import error_response
+from gateway.http.lifecycle import SURROUND
 
 STALL_SECONDS = 30.0
 SEND_BUFFER_BYTES = 256 * 1024  # left to itself the system takes megabytes for a caller that does not read
 
 
 class EnvelopeRunner(web.AppRunner):
-    """Runs an application on connections that answer everything in OpenAI's envelope.
+    """Runs an application, with what it has under SURROUND, on connections that answer all in OpenAI's envelope.
 
     A connection whose caller took nothing of a waiting answer for `stall_seconds` is cut.
     """
@@ -38,8 +39,9 @@ class EnvelopeRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
+        surround = self.app.get(SURROUND)
         server = _Server(
-            made.request_handler,
+            made.request_handler if surround is None else surround(made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,
@@ -118,16 +120,13 @@ class _Connection(web.RequestHandler):
         return response
 
 
-async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Answer an `Expect` header: go on, or say in the usual form that nobody can meet it."""
+async def meet_expectation(request: web.Request) -> None:
+    """Answer an `Expect` header: go on; raises ExpectationFailed for what nobody can meet."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # it is no part of the answer, whose size tells whether one was begun
-        return None
-    record = Record(f"req_{os.urandom(12).hex()}", 0.0)
-    response = error_response(ExpectationFailed("Only 'Expect: 100-continue' can be met."), record)
-    response.headers["x-request-id"] = record.request_id
-    return response
+        return
+    raise ExpectationFailed("Only 'Expect: 100-continue' can be met.")
 
 
 def _failure(status: int, exc: BaseException | None, record: Record) -> GatewayError:

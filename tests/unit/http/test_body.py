@@ -13,7 +13,7 @@ from gateway.call import Call, Caller, Record
 from gateway.errors import GatewayError
 from gateway.http import EnvelopeRunner
 from gateway.http.body import read_call
-from gateway.http.middlewares import RECORD
+from gateway.http.lifecycle import RECORD
 from gateway.wire import check_chat
 
 BODY = b'{"model":"small","messages":[{"role":"user","content":"Hi"}],"stream":true}'

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from gateway import logs
 from gateway.call import Record
@@ -35,25 +34,30 @@ from gateway.metrics import CLIENT_GONE
 RECORD = web.RequestKey("record", Record)
 
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SURROUND: web.AppKey[Callable[[Step], Step]] = web.AppKey("surround", Callable)  # what a runner puts around all
 
 
-def surround(journal: Journal, hosts: Hosts, drain: Drain, clock: Callable[[], float]) -> Middleware:
+def surround(application: Step, journal: Journal, hosts: Hosts, drain: Drain, clock: Callable[[], float]) -> Step:
     """Give each request an id and a record, turn its failure into OpenAI's envelope, and write it down at its end.
 
-    All in one middleware, because each costs a chat call more than what it does here (bench/design.md).
+    This goes around the application, not into its middlewares: one middleware brings in a second of aiohttp's own, and
+    each costs a chat call more than what is done here (bench/design.md).
     """
     prefix = f"req_{os.urandom(8).hex()}"
     count = itertools.count(1)
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Step) -> web.StreamResponse:
+    async def surrounded(request: web.Request) -> web.StreamResponse:
         record = request[RECORD] = Record(f"{prefix}{next(count):08x}", clock())
         journal.begin()
         status = CLIENT_GONE
+        endpoint = "other"
         try:
             try:
                 hosts.check(request)
-                response = await handler(request)
+                try:
+                    response = await application(request)
+                finally:
+                    endpoint = _endpoint(request)
             except asyncio.CancelledError:
                 if not drain.is_cutting:
                     raise
@@ -69,9 +73,9 @@ def surround(journal: Journal, hosts: Hosts, drain: Drain, clock: Callable[[], f
         finally:
             if record.client_gone:
                 status = CLIENT_GONE
-            journal.add(Finished(record, request.method, _endpoint(request), status, clock(), time.time()))
+            journal.add(Finished(record, request.method, endpoint, status, clock(), time.time()))
 
-    return middleware
+    return surrounded
 
 
 def _answer_to(error: Exception, request: web.Request, record: Record) -> web.Response:
