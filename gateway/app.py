@@ -28,10 +28,11 @@ from gateway.http import (
     Hosts,
     ImageRoutes,
     Journal,
+    Lifecycle,
     ModelRoutes,
+    Step,
     guard,
     meet_expectation,
-    surround,
 )
 from gateway.logs import LogSink
 from gateway.metrics import Metrics
@@ -68,21 +69,21 @@ class Rooms:
     health: HealthRoutes
 
 
-def routes(rooms: Rooms) -> list[web.RouteDef]:
-    """Return every route there is. What is not behind `closed` is public."""
+def routes(rooms: Rooms) -> list[tuple[str, str, Step]]:
+    """Return every route there is: method, path, handler. What is not behind `closed` is public."""
     closed = partial(guard, ring=rooms.ring)
     return [
-        web.get("/healthz", rooms.health.alive),
-        web.head("/healthz", rooms.health.alive),
-        web.get("/readyz", rooms.health.ready),
-        web.head("/readyz", rooms.health.ready),
-        web.get("/metrics", closed(rooms.health.metrics, roles=OPERATORS)),
-        web.post("/v1/chat/completions", closed(rooms.chat.chat, roles=CALLERS)),
-        web.post("/v1/completions", closed(rooms.chat.complete, roles=CALLERS)),
-        web.post("/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
-        web.post("/v1/images/generations", closed(rooms.images.generate, roles=CALLERS)),
-        web.get("/v1/models", closed(rooms.models.list, roles=READERS)),
-        web.get("/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS)),
+        ("GET", "/healthz", rooms.health.alive),
+        ("HEAD", "/healthz", rooms.health.alive),
+        ("GET", "/readyz", rooms.health.ready),
+        ("HEAD", "/readyz", rooms.health.ready),
+        ("GET", "/metrics", closed(rooms.health.metrics, roles=OPERATORS)),
+        ("POST", "/v1/chat/completions", closed(rooms.chat.chat, roles=CALLERS)),
+        ("POST", "/v1/completions", closed(rooms.chat.complete, roles=CALLERS)),
+        ("POST", "/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
+        ("POST", "/v1/images/generations", closed(rooms.images.generate, roles=CALLERS)),
+        ("GET", "/v1/models", closed(rooms.models.list, roles=READERS)),
+        ("GET", "/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS)),
     ]
 
 
@@ -122,9 +123,12 @@ def build(
     server = config.server
     hosts = Hosts(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts)
     application = web.Application(client_max_size=server.max_body_mb * 1024 * 1024)
-    application[SURROUND] = partial(surround, journal=journal, hosts=hosts, drain=drain, clock=clock)
-    for route in routes(rooms):
-        application.router.add_route(route.method, route.path, route.handler, expect_handler=meet_expectation)
+    exact: dict[tuple[str, str], Step] = {}
+    for method, path, handler in routes(rooms):
+        if "{" not in path:
+            exact[method, path] = handler
+        application.router.add_route(method, path, handler, expect_handler=meet_expectation)
+    application[SURROUND] = Lifecycle(journal, hosts, drain, clock, exact).around
     application[DRAIN] = drain
     application.cleanup_ctx.append(
         partial(_lifetimes, providers=providers, metrics=metrics, healths=healths, journal=journal, sink=sink)

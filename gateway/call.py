@@ -55,12 +55,13 @@ class Record:
     """What happened to one request; filled on the way, read once by the log line and the metrics.
 
     Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came. `model` is the name as the
-    caller sent it, `alias` the configured one for metrics, `other` if there is none. `dropped` are the caller's fields that
+    caller sent it, `endpoint` the route's pattern, `alias` the configured one for metrics, `other` if there is none. `dropped` are the caller's fields that
     the deployment that answered was not sent.
     """
 
     request_id: str
     started: float
+    endpoint: str = "other"
     caller: str = ""
     model: str = ""
     alias: str = "other"

@@ -162,9 +162,9 @@ class Metrics:
         """Bring the figures up to what was observed."""
         self._tallies.settle()
 
-    def observe(self, endpoint: str, record: Record, status: int, ended: float) -> None:
+    def observe(self, record: Record, status: int, ended: float) -> None:
         """Take note of one finished request; `ended` is on the clock of `record.started`, in seconds."""
-        key = (endpoint, record.alias, status)
+        key = (record.endpoint, record.alias, status)
         requests, durations, overheads = self._requests_series.get(key) or self._bind_request(key)
         duration = ended - record.started
         requests.add()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.http.hosts import Hosts
     from gateway.http.images import ImageRoutes
     from gateway.http.journal import Journal
-    from gateway.http.lifecycle import SURROUND, surround
+    from gateway.http.lifecycle import SURROUND, Lifecycle, Step
     from gateway.http.models import ModelRoutes
 
 __all__ = [
@@ -35,11 +35,12 @@ __all__ = [
     "Hosts",
     "ImageRoutes",
     "Journal",
+    "Lifecycle",
     "ModelRoutes",
     "ServerSettings",
+    "Step",
     "guard",
     "meet_expectation",
-    "surround",
 ]
 
 __getattr__ = lazily(
@@ -54,10 +55,11 @@ __getattr__ = lazily(
         "Hosts": "hosts",
         "ImageRoutes": "images",
         "Journal": "journal",
+        "Lifecycle": "lifecycle",
         "ModelRoutes": "models",
+        "Step": "lifecycle",
         "guard": "access",
         "meet_expectation": "connections",
         "SURROUND": "lifecycle",
-        "surround": "lifecycle",
     },
 )

@@ -9,13 +9,12 @@ from aiohttp import web
 from gateway.auth import KeyRing
 from gateway.call import Caller, Role
 from gateway.errors import PermissionDenied
-from gateway.http.lifecycle import RECORD
+from gateway.http.lifecycle import RECORD, Step
 
-Open = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Closed = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 
-def guard(handler: Closed, ring: KeyRing, roles: frozenset[Role]) -> Open:
+def guard(handler: Closed, ring: KeyRing, roles: frozenset[Role]) -> Step:
     """Return `handler` behind a check of the caller's key and role, made before the body is looked at."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:

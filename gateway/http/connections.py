@@ -39,9 +39,11 @@ class EnvelopeRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        surround = self.app.get(SURROUND)
+        handler: Any = made.request_handler  # it is given the application's own kind of request
+        if SURROUND in self.app:
+            handler = self.app[SURROUND](handler)
         server = _Server(
-            made.request_handler if surround is None else surround(made.request_handler),
+            handler,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,

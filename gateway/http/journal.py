@@ -24,7 +24,6 @@ class Finished:
 
     record: Record
     method: str
-    endpoint: str
     status: int
     ended: float
     at: float
@@ -59,7 +58,7 @@ class Journal:
             self._timer = None
         batch, self._waiting = self._waiting, []
         for finished in batch:
-            self._metrics.observe(finished.endpoint, finished.record, finished.status, finished.ended)
+            self._metrics.observe(finished.record, finished.status, finished.ended)
             self._sink.put(line(finished))
         self._metrics.settle()
 
@@ -73,7 +72,7 @@ def line(finished: Finished) -> dict[str, Any]:
         "event": "request",
         "request_id": record.request_id,
         "method": finished.method,
-        "endpoint": finished.endpoint,
+        "endpoint": record.endpoint,
         "status": status,
         "caller": record.caller,
         "milliseconds": round((finished.ended - record.started) * 1000, 3),

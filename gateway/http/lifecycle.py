@@ -10,7 +10,7 @@ import itertools
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
@@ -34,48 +34,76 @@ from gateway.metrics import CLIENT_GONE
 RECORD = web.RequestKey("record", Record)
 
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SURROUND: web.AppKey[Callable[[Step], Step]] = web.AppKey("surround", Callable)  # what a runner puts around all
+SURROUND: web.AppKey[Callable[[Step], Step]] = web.AppKey("surround")  # what a runner puts around all
 
 
-def surround(application: Step, journal: Journal, hosts: Hosts, drain: Drain, clock: Callable[[], float]) -> Step:
-    """Give each request an id and a record, turn its failure into OpenAI's envelope, and write it down at its end.
+class Lifecycle:
+    """Gives each request an id and a record, turns its failure into OpenAI's envelope, and writes it down at its end.
 
-    This goes around the application, not into its middlewares: one middleware brings in a second of aiohttp's own, and
-    each costs a chat call more than what is done here (bench/design.md).
+    `exact` are the handlers of methods and paths without a variable part: they are found here, and only other requests
+    are routed by the application. Both that and standing around the application instead of in its middlewares, of which
+    one brings in a second of aiohttp's own, is for the sake of their cost (bench/design.md).
     """
-    prefix = f"req_{os.urandom(8).hex()}"
-    count = itertools.count(1)
 
-    async def surrounded(request: web.Request) -> web.StreamResponse:
-        record = request[RECORD] = Record(f"{prefix}{next(count):08x}", clock())
-        journal.begin()
-        status = CLIENT_GONE
-        endpoint = "other"
-        try:
+    def __init__(
+        self,
+        journal: Journal,
+        hosts: Hosts,
+        drain: Drain,
+        clock: Callable[[], float],
+        exact: Mapping[tuple[str, str], Step],
+    ) -> None:
+        self._journal = journal
+        self._hosts = hosts
+        self._drain = drain
+        self._clock = clock
+        self._exact = exact
+        self._prefix = f"req_{os.urandom(8).hex()}"
+        self._count = itertools.count(1)
+
+    def around(self, application: Step) -> Step:
+        """Return what answers every request, those that `exact` does not list by `application`."""
+
+        async def route(request: web.Request) -> web.StreamResponse:
             try:
-                hosts.check(request)
-                try:
-                    response = await application(request)
-                finally:
-                    endpoint = _endpoint(request)
-            except asyncio.CancelledError:
-                if not drain.is_cutting:
-                    raise
-                response = _failed(record, ShuttingDown())
-            except Exception as error:  # noqa: BLE001  the one place where failures, ours too, become answers
-                response = _answer_to(error, request, record)
-            status = response.status
-            if not response.prepared:
-                response.headers["x-request-id"] = record.request_id
-                if drain.is_draining:
-                    response.force_close()
-            return response
-        finally:
-            if record.client_gone:
-                status = CLIENT_GONE
-            journal.add(Finished(record, request.method, endpoint, status, clock(), time.time()))
+                return await application(request)
+            finally:
+                request[RECORD].endpoint = _endpoint(request)
 
-    return surrounded
+        async def surrounded(request: web.Request) -> web.StreamResponse:
+            path = request.rel_url.raw_path
+            handler = self._exact.get((request.method, path), route)
+            record = request[RECORD] = Record(f"{self._prefix}{next(self._count):08x}", self._clock())
+            if handler is not route:
+                record.endpoint = path
+                if "Expect" in request.headers:
+                    handler = route  # the application meets expectations
+            self._journal.begin()
+            status = CLIENT_GONE
+            try:
+                response = await self._answer(request, handler, record)
+                status = CLIENT_GONE if record.client_gone else response.status
+            finally:
+                self._journal.add(Finished(record, request.method, status, self._clock(), time.time()))
+            return response
+
+        return surrounded
+
+    async def _answer(self, request: web.Request, handler: Step, record: Record) -> web.StreamResponse:
+        try:
+            self._hosts.check(request)
+            response = await handler(request)
+        except asyncio.CancelledError:
+            if not self._drain.is_cutting:
+                raise
+            response = _failed(record, ShuttingDown())
+        except Exception as error:  # noqa: BLE001  the one place where failures, ours too, become answers
+            response = _answer_to(error, request, record)
+        if not response.prepared:
+            response.headers["x-request-id"] = record.request_id
+            if self._drain.is_draining:
+                response.force_close()
+        return response
 
 
 def _answer_to(error: Exception, request: web.Request, record: Record) -> web.Response:

@@ -108,6 +108,34 @@ async def test_requests_that_ask_no_model_have_a_line_too(path: str) -> None:
     assert line["endpoint"] == (path if path != "/nothing" else "other")
 
 
+REFUSED = {
+    "another site's name": ({"Host": "evil.test"}, 421, "unknown_host"),
+    "an expectation nobody can meet": ({"Expect": "banana"}, 417, "expectation_failed"),
+}
+
+
+@pytest.mark.parametrize(("headers", "status", "code"), REFUSED.values(), ids=REFUSED)
+async def test_what_is_refused_by_its_head_has_a_line_with_its_route(
+    headers: dict[str, str], status: int, code: str
+) -> None:
+    async with running(make_config("http://127.0.0.1:9/v1")) as gateway:
+        answer = await gateway.ask("GET", "/v1/models", headers=headers)
+
+    (line,) = gateway.lines()
+    assert (answer.status, line["status"]) == (status, status)
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert (line["endpoint"], line["error"]) == ("/v1/models", code)
+
+
+@pytest.mark.parametrize("path", ["/v1/%6Dodels", "/v1/models?", "/v1/models?limit=2"])
+async def test_one_route_in_other_spellings_is_the_same_route(path: str) -> None:
+    async with running(make_config("http://127.0.0.1:9/v1")) as gateway:
+        answer = await gateway.send_raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    (line,) = gateway.lines()
+    assert (answer.status, line["endpoint"]) == (200, "/v1/models")
+
+
 async def test_no_secret_is_in_any_line_or_answer(upstream: ScriptedUpstream) -> None:
     upstream.for_model("echo", Status(500, message=f"key {UPSTREAM_KEY} and {CALLER_KEY}"))
     upstream.for_model("reject", Status(400, message=f"key {UPSTREAM_KEY}", code=UPSTREAM_KEY, param=UPSTREAM_KEY))

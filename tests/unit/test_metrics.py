@@ -26,7 +26,7 @@ def read(page: bytes) -> dict[tuple[str, ...], float]:
 
 
 def make_record(alias: str = "small", **fields: Any) -> Record:
-    return Record("req_1", started=100.0, alias=alias, model="any", **fields)
+    return Record("req_1", 100.0, "/v1/chat/completions", alias=alias, model="any", **fields)
 
 
 def make_attempt(seconds: float, outcome: str = "ok", label: str = "lab/tiny") -> Attempt:
@@ -36,7 +36,7 @@ def make_attempt(seconds: float, outcome: str = "ok", label: str = "lab/tiny") -
 def observe(metrics: Metrics, record: Record, status: int = 200, ended: float = 110.0) -> None:
     metrics.begin()
     metrics.end()
-    metrics.observe("/v1/chat/completions", record, status, ended)
+    metrics.observe(record, status, ended)
 
 
 def test_a_request_counts_with_its_duration_overhead_and_tokens() -> None:
@@ -120,7 +120,7 @@ from gateway.metrics import Metrics
 metrics = Metrics()
 for _ in range(int(sys.argv[1])):
     attempt = Attempt("lab/tiny", "lab/tiny", 0.0, 2.0)
-    metrics.observe("/v1/x", Record("r", 0.0, alias="small", attempts=[attempt], usage=Usage(3, 4)), 200, 2.5)
+    metrics.observe(Record("r", 0.0, "/v1/x", alias="small", attempts=[attempt], usage=Usage(3, 4)), 200, 2.5)
 metrics.begin()
 metrics.publish()
 sys.stdout.write("ready\\n")

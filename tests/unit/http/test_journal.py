@@ -24,7 +24,7 @@ class Desk:
     def serve(self, count: int = 1, status: int = 200) -> None:
         for _ in range(count):
             self.journal.begin()
-            self.journal.add(Finished(Record("req_1", 5.0), "GET", "/healthz", status, 5.25, 1_700_000_000.0))
+            self.journal.add(Finished(Record("req_1", 5.0, "/healthz"), "GET", status, 5.25, 1_700_000_000.0))
 
     def counted(self) -> float:
         for line in self.metrics.render().decode().splitlines():
