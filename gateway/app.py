@@ -6,7 +6,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from gateway.call import Role
 from gateway.config import Config, is_loopback, resolve
 from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher
 from gateway.http import (
+    STALLED,
     SURROUND,
     Answers,
     ChatRoutes,
@@ -47,10 +48,11 @@ from gateway.providers import (
     Provider,
 )
 from gateway.routing import Failover, Healths, Refusals, RouteTable, State
-from gateway.rundir import model_socket, model_status, model_trouble
+from gateway.rundir import model_socket, model_status, model_trouble, read_status
 
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
 
+ProviderSettings = OpenAISettings | LiteLLMSettings | LlamaCppSettings
 PUBLISH_SECONDS = 1.0
 CALLERS: frozenset[Role] = frozenset({"user", "admin"})
 READERS: frozenset[Role] = frozenset({"user", "admin", "viewer"})
@@ -100,7 +102,7 @@ def build(
     """
     resolved = resolve(config)
     drain = Drain()
-    metrics = Metrics()
+    metrics = Metrics(partial(_restarts, resolved.providers, run_dir))
     # The unbuffered file below standard error: a writer that a slow reader holds up must not hold up the end as well.
     sink = LogSink(getattr(sys.stderr.buffer, "raw", sys.stderr.buffer), config.secrets())
     journal = Journal(metrics, sink)
@@ -129,6 +131,7 @@ def build(
             exact[method, path] = handler
         application.router.add_route(method, path, handler, expect_handler=meet_expectation)
     application[SURROUND] = Lifecycle(journal, hosts, drain, clock, exact).around
+    application[STALLED] = metrics.count_slow_client
     application[DRAIN] = drain
     application.cleanup_ctx.append(
         partial(_lifetimes, providers=providers, metrics=metrics, healths=healths, journal=journal, sink=sink)
@@ -136,7 +139,15 @@ def build(
     return application
 
 
-def make_provider(name: str, entry: OpenAISettings | LiteLLMSettings | LlamaCppSettings, run_dir: Path) -> Provider:
+def _restarts(entries: Mapping[str, ProviderSettings], run_dir: Path) -> Iterator[tuple[str, int]]:
+    """Yield how often each local model's process was started again, by deployment."""
+    for name, entry in entries.items():
+        if isinstance(entry, LlamaCppSettings):
+            for model in entry.models:
+                yield f"{name}/{model}", read_status(model_status(run_dir, name, model)).restarts
+
+
+def make_provider(name: str, entry: ProviderSettings, run_dir: Path) -> Provider:
     """Return the provider that a configuration entry describes."""
     if isinstance(entry, LiteLLMSettings):
         return LiteLLM(name, entry)

@@ -8,11 +8,13 @@ PROMETHEUS_MULTIPROC_DIR before this module is imported, and the page adds them 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from gateway.call import Attempt, Flaw, Record, Usage
 from gateway.errors import NoDeployment, UpstreamAuthFailed
@@ -28,11 +30,28 @@ _ANSWER_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _OVERHEAD_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
 
 
-class Metrics:
-    """All figures of one process."""
+class _ModelProcesses(Collector):
+    """Reads at each look how often model processes were started again: their parent counts it, not we."""
 
-    def __init__(self) -> None:
+    def __init__(self, restarts: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        self._restarts = restarts
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "gateway_local_worker_restarts", "Times that a model process was started again.", labels=["deployment"]
+        )
+        for deployment, restarts in self._restarts():
+            family.add_metric([deployment], restarts)
+        yield family
+
+
+class Metrics:
+    """All figures of one process; `restarts` gives those of the processes of local models, by deployment."""
+
+    def __init__(self, restarts: Callable[[], Iterable[tuple[str, int]]] = tuple) -> None:
         registry = self._registry = CollectorRegistry()
+        self._own = CollectorRegistry()  # what is the same in every process
+        self._own.register(_ModelProcesses(restarts))
         self._requests = Counter(
             "gateway_requests", "Requests answered.", ["endpoint", "alias", "status"], registry=registry
         )
@@ -109,6 +128,9 @@ class Metrics:
             ["phase"],
             registry=registry,
         )
+        self._slow_clients = Counter(
+            "gateway_slow_client", "Callers that were cut because they read nothing of their answer.", registry=registry
+        )
         self._flaws: dict[Flaw, Counter] = {
             "missing_done": Counter(
                 "gateway_stream_missing_done",
@@ -152,6 +174,10 @@ class Metrics:
     def count_spent_budget(self) -> None:
         """Count an attempt that was not made, to spare upstreams that fail."""
         self._spent_budget.inc()
+
+    def count_slow_client(self) -> None:
+        """Count a caller that was cut because it read nothing of its answer."""
+        self._slow_clients.inc()
 
     def publish(self) -> None:
         """Put figures that are kept as plain numbers where the page finds them; to be called about once a second."""
@@ -235,11 +261,11 @@ class Metrics:
         """Return the page in Prometheus's text format, added up over all worker processes."""
         self.publish()
         directory = os.environ.get(DIRECTORY_VARIABLE)
-        if not directory:
-            return generate_latest(self._registry)
-        whole = CollectorRegistry()
-        MultiProcessCollector(whole, path=directory)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-        return generate_latest(whole)
+        whole = self._registry
+        if directory:
+            whole = CollectorRegistry()
+            MultiProcessCollector(whole, path=directory)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return generate_latest(whole) + generate_latest(self._own)
 
 
 def _phase(record: Record) -> str:

@@ -33,10 +33,14 @@ _SENTENCES: dict[ModelState, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """How a model process is; `reason` is a sentence for the caller, so it names nothing of this machine."""
+    """How a model process is; `reason` is a sentence for the caller, so it names nothing of this machine.
+
+    `restarts` is how often it was started again since the gateway runs.
+    """
 
     state: ModelState
     reason: str = ""
+    restarts: int = 0
 
 
 @contextmanager

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gateway.http.access import guard
     from gateway.http.answers import Answers
     from gateway.http.chat import ChatRoutes
-    from gateway.http.connections import EnvelopeRunner, meet_expectation
+    from gateway.http.connections import STALLED, EnvelopeRunner, meet_expectation
     from gateway.http.drain import Drain
     from gateway.http.embeddings import EmbeddingRoutes
     from gateway.http.health import HealthRoutes
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.http.models import ModelRoutes
 
 __all__ = [
+    "STALLED",
     "SURROUND",
     "Answers",
     "ChatRoutes",
@@ -60,6 +61,7 @@ __getattr__ = lazily(
         "Step": "lifecycle",
         "guard": "access",
         "meet_expectation": "connections",
+        "STALLED": "connections",
         "SURROUND": "lifecycle",
     },
 )

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -24,10 +25,13 @@ STALL_SECONDS = 30.0
 SEND_BUFFER_BYTES = 256 * 1024  # left to itself the system takes megabytes for a caller that does not read
 
 
+STALLED: web.AppKey[Callable[[], None]] = web.AppKey("stalled")  # what is told of each caller that was cut
+
+
 class EnvelopeRunner(web.AppRunner):
     """Runs an application, with what it has under SURROUND, on connections that answer all in OpenAI's envelope.
 
-    A connection whose caller took nothing of a waiting answer for `stall_seconds` is cut.
+    A connection whose caller took nothing of a waiting answer for `stall_seconds` is cut, and STALLED is told.
     """
 
     __slots__ = ("_stall_seconds",)
@@ -50,21 +54,30 @@ class EnvelopeRunner(web.AppRunner):
             **made._kwargs,
         )
         server.stall_seconds = self._stall_seconds
+        server.tell_stalled = self.app.get(STALLED, server.tell_stalled)
         return server
+
+
+def _tell_nobody() -> None:
+    return None
 
 
 class _Server(web.Server):
     stall_seconds = STALL_SECONDS
+    tell_stalled: Callable[[], None] = staticmethod(_tell_nobody)
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, self.stall_seconds, loop=self._loop, **self._kwargs)
+        return _Connection(self, self.stall_seconds, self.tell_stalled, loop=self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_stall_seconds", "_stall_timer", "_unsent_bytes")
+    __slots__ = ("_stall_seconds", "_stall_timer", "_tell_stalled", "_unsent_bytes")
 
-    def __init__(self, server: web.Server, stall_seconds: float, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, stall_seconds: float, tell_stalled: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(server, **options)
+        self._tell_stalled = tell_stalled
         self._stall_seconds = stall_seconds
         self._stall_timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
@@ -98,6 +111,7 @@ class _Connection(web.RequestHandler):
         if self.transport.get_write_buffer_size() < self._unsent_bytes:  # slow, but it reads
             self._watch_stall()
         else:
+            self._tell_stalled()
             self.transport.abort()
 
     def _forget_stall(self) -> None:

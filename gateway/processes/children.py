@@ -180,7 +180,7 @@ class ModelProcess:
 
     def _write(self, state: ModelState) -> None:
         try:
-            write_status(self._plan.status, ModelStatus(state, self._reason))
+            write_status(self._plan.status, ModelStatus(state, self._reason, max(0, self._starts - 1)))
         except OSError as error:  # a full disk must not end the gateway
             logs.event("status_not_written", level="error", model=self._plan.name, reason=str(error))
 

@@ -29,7 +29,7 @@ from gateway.providers.litellm_images import fields_taken, fit, image_reply
 from gateway.providers.litellm_line import Line, Transport
 from gateway.providers.litellm_opening import lend
 from gateway.providers.litellm_reply import chat_reply, embedding_reply
-from gateway.providers.litellm_request import CHAT_FIELDS, keywords, streams, unmapped
+from gateway.providers.litellm_request import SENT_FIELDS, keywords, streams, unmapped
 from gateway.providers.litellm_stream import LiteLLMStream, Source
 from gateway.providers.litellm_threads import Threads, ThreadTransport
 from gateway.providers.settings import LiteLLMSettings
@@ -153,7 +153,7 @@ class LiteLLM:
 
     def _settle(self, made: dict[str, Any], library: Any, exchange: Exchange, mapped: frozenset[str]) -> None:
         prefix, model = self._settings.prefix, exchange.model
-        settle(made, wire_of(prefix, model), CHAT_FIELDS - exchange.allowed_extra, mapped)
+        settle(made, wire_of(prefix, model), SENT_FIELDS - exchange.allowed_extra, mapped)
         if "reasoning_effort" in made and "claude" in model:
             fit_budget(made, thinking_of(library, made["reasoning_effort"], prefix, model))
 

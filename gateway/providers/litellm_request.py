@@ -17,50 +17,17 @@ from gateway.providers.litellm_images import IMAGE_FIELDS
 from gateway.providers.litellm_media import check_media
 from gateway.providers.litellm_schemas import check_schemas, check_size
 from gateway.providers.settings import LiteLLMSettings
-from gateway.wire import STEERING
+from gateway.wire import CHAT_FIELDS, STEERING
 
-# OpenAI's fields, without `user` and `metadata`: litellm reads these itself, as the names of its own accounts.
-CHAT_FIELDS = frozenset(
-    [
-        "audio",
-        "frequency_penalty",
-        "function_call",
-        "functions",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "messages",
-        "modalities",
-        "n",
-        "parallel_tool_calls",
-        "prediction",
-        "presence_penalty",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "reasoning_effort",
-        "response_format",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "stop",
-        "store",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "top_p",
-        "verbosity",
-        "web_search_options",
-    ]
-)
+# What is said in another way, and two that litellm reads itself, as the names of its own accounts.
+_SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"})
+SENT_FIELDS = CHAT_FIELDS - _SETS_ALONE
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "chat/completions": CHAT_FIELDS,
+    "chat/completions": SENT_FIELDS,
     "embeddings": frozenset({"dimensions", "input"}),  # floats are asked for, and put into base64 here if need be
     "images/generations": IMAGE_FIELDS,
 }
 _KNOWN_TO_ALL = frozenset({"input", "messages", "prompt"})
-_SETS_ALONE = frozenset({"metadata", "model", "stream", "stream_options", "user"})
 # What leaving out a field means the same as, so that no upstream refuses a field for nothing.
 _IDLE: Mapping[str, Any] = {"n": 1, "logprobs": False, "store": False, "stop": [], "tools": [], "functions": []}
 # What litellm puts behind the base URL by itself, though bases usually end in it.

@@ -16,6 +16,7 @@ from gateway.providers.kept import KeepingConnector, begin_asking, found_nobody
 from gateway.providers.names import CappedResolver
 
 KEEPALIVE_SECONDS = 15.0  # shorter than any server's, so that idle connections are ours to close
+READ_AHEAD_BYTES = 32 * 1024  # an upstream is read on when less than this waits to be taken
 LARGEST_SINGLE_WRITE = 1024 * 1024  # what is longer is written in pieces, so that other requests get their turn
 
 
@@ -78,7 +79,12 @@ class Pool:
                 await session.close()
 
     def _open(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=self._headers)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            read_bufsize=READ_AHEAD_BYTES,
+        )
 
 
 class Lifeline:

@@ -21,6 +21,7 @@ from gateway.providers.sweeper import Sweeper, TimeLimit
 from gateway.wire import EventTooLarge, SseScanner, tells_something
 
 HOLD_SECONDS = 1.0  # how long a beginning that tells nothing is kept back; many upstreams fail right behind one
+LARGEST_BLOCK = 32 * 1024  # bytes: what is held for a caller that does not read stays small
 LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for the connection to be kept
 
 
@@ -142,7 +143,7 @@ class StreamReply:
         """Return the next whole events, b"" if there are none yet; at the end, sets `done` or raises."""
         self._waiting_since = time.monotonic()
         try:
-            chunk = await self._content.readany()
+            chunk = await self._content.read(LARGEST_BLOCK)
             self._waiting_since = None
             return self._scanner.feed(chunk) if chunk else self._end()
         except EventTooLarge:

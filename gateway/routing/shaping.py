@@ -13,6 +13,7 @@ from gateway.call import Call
 from gateway.errors import UpstreamRejected
 from gateway.routing.styles import STYLES
 from gateway.routing.table import Deployment
+from gateway.wire import CHAT_FIELDS
 
 TOKEN_FIELDS = ("max_completion_tokens", "max_tokens")
 _STYLED = ("chat/completions", "completions")
@@ -34,34 +35,7 @@ _NEEDED = frozenset(
     ]
 )
 # What models may lack, of OpenAI's fields: only these are remembered, for a caller may make up any other.
-_LACKED = frozenset(
-    [
-        "audio",
-        "frequency_penalty",
-        "logit_bias",
-        "logprobs",
-        "metadata",
-        "modalities",
-        "n",
-        "parallel_tool_calls",
-        "prediction",
-        "presence_penalty",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "reasoning_effort",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "stop",
-        "store",
-        "temperature",
-        "top_logprobs",
-        "top_p",
-        "user",
-        "verbosity",
-        "web_search_options",
-    ]
-)
+_LACKED = CHAT_FIELDS - _NEEDED - set(TOKEN_FIELDS)
 _MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deployments
 
 

@@ -125,11 +125,11 @@ class RouteTable:
 
     def _spelled_out(self, name: str) -> Route | None:
         plan = self._plan.direct(name)
-        return None if plan is None else self._build(plan, "other")
+        return None if plan is None else self._build(plan, "other", is_configured=False)
 
-    def _build(self, plan: RoutePlan, label: str) -> Route:
+    def _build(self, plan: RoutePlan, label: str, *, is_configured: bool = True) -> Route:
         def over(plans: tuple[DeploymentPlan, ...]) -> Route:
-            deployments = tuple(self._deploy(each, label, len(plans)) for each in plans)
+            deployments = tuple(self._deploy(each, len(plans), is_configured=is_configured) for each in plans)
             return Route(plan.alias, label, plan.strategy, deployments)
 
         return replace(
@@ -138,12 +138,12 @@ class RouteTable:
             unfiltered=over(plan.content_filter_fallbacks) if plan.content_filter_fallbacks else None,
         )
 
-    def _deploy(self, plan: DeploymentPlan, label: str, of: int) -> Deployment:
+    def _deploy(self, plan: DeploymentPlan, of: int, *, is_configured: bool) -> Deployment:
         name = f"{plan.provider}/{plan.model}"
         provider = self._providers[plan.provider]
         return Deployment(
             name=name,
-            label=name if label != "other" else f"{plan.provider}/other",
+            label=name if is_configured else f"{plan.provider}/other",
             provider=provider,
             model=plan.model,
             settings={
@@ -158,7 +158,7 @@ class RouteTable:
             allowed_extra=plan.allowed_extra,
             weight=plan.weight,
             account=provider.account,
-            is_configured=label != "other",
+            is_configured=is_configured,
         )
 
     def _not_found(self, alias: str, caller: Caller) -> str:

@@ -4,6 +4,7 @@ The wire is the gateway's internal format, so nothing here translates; whoever t
 """
 
 from gateway.wire.events import data_of, encode_event, error_in, parse_event, tells_something
+from gateway.wire.fields import CHAT_FIELDS
 from gateway.wire.images import ImageScanner, check_image, has_images, read_image_usage
 from gateway.wire.objects import dump, parse_object
 from gateway.wire.requests import check_chat, check_completion, check_embedding
@@ -13,6 +14,7 @@ from gateway.wire.usage import read_usage
 from gateway.wire.vectors import count_inputs, find_flaw, in_order, is_in_order
 
 __all__ = [
+    "CHAT_FIELDS",
     "DONE_EVENT",
     "STEERING",
     "EventTooLarge",

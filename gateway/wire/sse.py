@@ -40,7 +40,7 @@ _ANY_DATA = re.compile(rb"(?:^|\n)data:")
 _SMALL_BLOCK_BYTES = 4096
 # A finish reason is followed by little more than the usage; of a slow caller's large blocks no more is kept.
 _RECENT_BLOCKS = 8
-_RECENT_BYTES = 8192
+_RECENT_BYTES = 4096
 
 
 class EventTooLarge(Exception):
@@ -227,9 +227,10 @@ class SseScanner:
     def _suspects(self, block: bytes, begin: int) -> Sequence[int]:
         """Return where the events from `begin` on begin that must be read, in their order.
 
-        Searching all of a large block costs as much as relaying it. An end and the usage come last in a stream, so a
-        block's last events are searched, and only errors are looked for in all of it; a role in the second event comes again in all, and so does a
-        usage in the first. Of a small block, as it comes while a model writes, every event is looked at.
+        Searching all of a large block costs as much as relaying it. An end and the usage come last in a stream, so only
+        a block's last events are searched for them, and for errors too where the block ends the stream as it should; a
+        role in the second event comes again in all, and so does a usage in the first. Of a small block, as it comes
+        while a model writes, every event is looked at.
         """
         tail = begin
         is_large = len(block) >= _SMALL_BLOCK_BYTES
@@ -240,7 +241,6 @@ class SseScanner:
             positions.append(len(block) - 2)
         else:
             positions += find_all(block, b"[DONE]", tail)
-        # Of a stream that came whole, an error before its last events is not looked for: it would cost as much as all else.
         positions += find_errors(block, tail if is_large and block.endswith(_USUAL_END) else begin, tail)
         positions += [found for found in find_all(block, b'"usage"', tail) if _USAGE.match(block, found)]
         if self._has_running_role:

@@ -148,6 +148,7 @@ def test_a_killed_model_costs_one_503_and_comes_back(tmp_path: Path, chat_gguf: 
         assert caught.value.code == "local_model_unavailable"
         assert answered_by(client)[1]
         assert gateway.get("/readyz")[0] == 200
+        assert b'gateway_local_worker_restarts_total{deployment="local/tiny"} 1.0' in gateway.get("/metrics")[1]
 
 
 def test_a_program_with_the_clients_own_retries_does_not_notice_a_killed_model(tmp_path: Path, chat_gguf: Path) -> None:

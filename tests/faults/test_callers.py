@@ -7,7 +7,7 @@ import json
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
 
@@ -224,6 +224,29 @@ async def test_f61_for_a_caller_that_does_not_read_the_upstream_is_read_no_furth
 
         await it.broken.closed_by_client(within_seconds=PROMPT_SECONDS)
         it.note(OF_EVERY_NUMBER, "the upstream is paused, and both are cut after 30 s")
+
+
+NOT_READING = 10
+MOST_HELD_FOR_NOBODY = NOT_READING * 512 * 1024  # what this test's own upstream keeps to send included
+
+
+@streams
+@pytest.mark.fault("F61", "never reads")
+async def test_f61_little_is_held_for_callers_that_do_not_read(open_drill: Open) -> None:
+    async with open_drill(sound=False) as it, AsyncExitStack() as stack:
+        it.broken.otherwise = Events((Repeated(event_of(PIECE)),))
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        for _ in range(NOT_READING):
+            connection = stack.enter_context(connect_narrow(it.gateway))
+            await asyncio.get_running_loop().sock_sendall(connection, request_bytes(it.kind))
+            await it.broken.request()
+        held, before = 0, -1_000_000
+        while abs(held - before) > 10_000:  # until nothing moves any more
+            await asyncio.sleep(0.3)
+            held, before = tracemalloc.get_traced_memory()[0], held
+
+    assert held < MOST_HELD_FOR_NOBODY
 
 
 SLOW_EVENTS = 800  # of 10 kB

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from gateway.http import EnvelopeRunner
+from gateway.http import STALLED, EnvelopeRunner
 from tests.support.contract import assert_error_obeys_contract
 
 STALL_SECONDS = 0.2
@@ -58,14 +58,18 @@ async def connect(port: int) -> socket.socket:
     return connection
 
 
-async def test_a_caller_that_reads_nothing_is_cut() -> None:
+async def test_a_caller_that_reads_nothing_is_cut_and_told_of() -> None:
     flood = Flood()
+    cut: list[str] = []
+    flood.application[STALLED] = lambda: cut.append("one")
     async with serving(flood.application) as port:
         connection = await connect(port)
 
         async with asyncio.timeout(10 * STALL_SECONDS):
             await flood.ended.wait()
     connection.close()
+
+    assert cut == ["one"]
 
 
 async def test_a_caller_that_reads_slowly_is_not_cut() -> None:

@@ -86,7 +86,9 @@ async def test_a_crash_is_told_with_its_signal_while_the_model_restarts(tmp_path
     assert read_status(wanted.status) == ModelStatus("restarting", "its process ended (killed by SIGSEGV).")
 
 
-async def test_starts_are_counted_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_starts_are_counted_in_the_log_and_in_the_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wanted = plan(tmp_path, "pass")
     model = ModelProcess(wanted, Timing())
 
@@ -96,6 +98,7 @@ async def test_starts_are_counted_in_the_log(tmp_path: Path, capsys: pytest.Capt
 
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (last["event"], last["starts"]) == ("model_restarting", 2)
+    assert read_status(wanted.status).restarts == 1
 
 
 @pytest.mark.parametrize(
