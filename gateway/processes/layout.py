@@ -73,12 +73,18 @@ def _arguments(model: str, wanted: LocalModelSettings, file: Path, socket: Path,
         "--slots": wanted.parallel,
         "--context-window": wanted.context_window,
         "--engine": engine,
+        "--max-waiting": wanted.max_waiting,
+        "--max-wait": wanted.max_wait_seconds,
+        "--too-long": wanted.too_long,
+        "--gpu-layers": wanted.gpu_layers,
+        "--keep-alive": wanted.keep_alive_seconds,
     }
     for option, value in values.items():
         if value is not None:  # in one word, so that no value can be taken for an option
             yield f"{option}={os.fspath(value) if isinstance(value, Path) else value}"
-    if wanted.embedding:
-        yield "--embedding"
+    for flag in ("embedding", "exclusive", "rerank"):
+        if getattr(wanted, flag):
+            yield f"--{flag}"
 
 
 def _data_option(data_dir: Path) -> str:
