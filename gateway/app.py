@@ -17,7 +17,7 @@ from gateway import logs
 from gateway.auth import KeyRing
 from gateway.call import Role
 from gateway.config import Config, is_loopback, resolve
-from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher
+from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher, RerankDispatcher
 from gateway.http import (
     STALLED,
     SURROUND,
@@ -31,6 +31,7 @@ from gateway.http import (
     Journal,
     Lifecycle,
     ModelRoutes,
+    RerankRoutes,
     Step,
     guard,
     meet_expectation,
@@ -67,6 +68,7 @@ class Rooms:
     chat: ChatRoutes
     embeddings: EmbeddingRoutes
     images: ImageRoutes
+    rerank: RerankRoutes
     models: ModelRoutes
     health: HealthRoutes
 
@@ -84,6 +86,7 @@ def routes(rooms: Rooms) -> list[tuple[str, str, Step]]:
         ("POST", "/v1/completions", closed(rooms.chat.complete, roles=CALLERS)),
         ("POST", "/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
         ("POST", "/v1/images/generations", closed(rooms.images.generate, roles=CALLERS)),
+        ("POST", "/v1/rerank", closed(rooms.rerank.rank, roles=CALLERS)),
         ("GET", "/v1/models", closed(rooms.models.list, roles=READERS)),
         ("GET", "/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS)),
     ]
@@ -119,6 +122,7 @@ def build(
         chat=ChatRoutes(ChatDispatcher(table, failover), answers),
         embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
         images=ImageRoutes(ImageDispatcher(table, failover), answers),
+        rerank=RerankRoutes(RerankDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
         health=HealthRoutes(table, healths, metrics, journal, ring, drain),
     )
@@ -166,6 +170,7 @@ def make_provider(name: str, entry: ProviderSettings, run_dir: Path) -> Provider
                 socket=model_socket(run_dir, name, model),
                 trouble=partial(model_trouble, model_status(run_dir, name, model)),
                 is_embedding=settings.embedding,
+                max_wait=settings.max_wait_seconds,
             )
             for model, settings in entry.models.items()
         },

@@ -50,7 +50,7 @@ TENANTS = {
     "xllamacpp": {"worker"},
     "llama_cpp": {"worker"},
     "gguf": {"packaged"},
-    "numpy": {"packaged"},
+    "numpy": {"packaged", "worker"},
     "redis": set[str](),
     "sqlalchemy": set[str](),
     "prometheus_client": {"metrics", "tallies"},

@@ -14,19 +14,25 @@ from datetime import date
 from pathlib import Path
 
 from gateway.config import Config, resolve, warn_of_retirement
-from gateway.processes.children import ModelPlan, program
+from gateway.processes.children import program
+from gateway.processes.memory import MEBIBYTE
+from gateway.processes.model_plan import ModelPlan
 from gateway.providers import LlamaCppSettings, LocalModelSettings
 from gateway.rundir import model_socket, model_status
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is to run; `patience_seconds` is how long workers may take to end, `lines` are for the operator."""
+    """What is to run; `patience_seconds` is how long workers may take to end, `lines` are for the operator.
+
+    `memory` has the bytes that the models of each local provider may take together, None for no limit.
+    """
 
     host: str
     port: int
     workers: int
     models: tuple[ModelPlan, ...]
+    memory: Mapping[str, int | None]
     patience_seconds: float
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -40,6 +46,11 @@ def lay_out(config: Config, run_dir: Path, today: date) -> Layout:
         port=server.port,
         workers=server.workers,
         models=tuple(plan_models(config, run_dir)),
+        memory={
+            name: settings.memory_mb and settings.memory_mb * MEBIBYTE
+            for name, settings in resolve(config).providers.items()
+            if isinstance(settings, LlamaCppSettings)
+        },
         patience_seconds=server.accept_grace_seconds + server.grace_seconds,
         notes=config.notes,
         warnings=(*config.warnings, *warn_of_retirement(resolve(config), today)),
@@ -55,16 +66,21 @@ def plan_models(config: Config, run_dir: Path) -> Iterator[ModelPlan]:
                 socket = model_socket(run_dir, provider, model)
                 yield ModelPlan(
                     name=f"{provider}/{model}",
-                    command=(*program("gateway.worker"), *_arguments(model, wanted, file, socket, settings.engine)),
+                    command=(*program("gateway.worker"), *_arguments(model, wanted, file, socket, settings)),
                     file=file,
                     remedy=f"check providers.{provider}.models.{model}.path."
                     if wanted.path
                     else f"fetch it with: gateway models add {model}{_data_option(config.server.data_dir)}",
                     status=model_status(run_dir, provider, model),
+                    socket=socket,
+                    loads_at_start=wanted.load == "start",
+                    provider=provider,
                 )
 
 
-def _arguments(model: str, wanted: LocalModelSettings, file: Path, socket: Path, engine: str) -> Iterator[str]:
+def _arguments(
+    model: str, wanted: LocalModelSettings, file: Path, socket: Path, settings: LlamaCppSettings
+) -> Iterator[str]:
     values: Mapping[str, object] = {
         "--model": file,
         "--socket": socket,
@@ -72,12 +88,13 @@ def _arguments(model: str, wanted: LocalModelSettings, file: Path, socket: Path,
         "--threads": wanted.threads,
         "--slots": wanted.parallel,
         "--context-window": wanted.context_window,
-        "--engine": engine,
+        "--engine": settings.engine,
         "--max-waiting": wanted.max_waiting,
         "--max-wait": wanted.max_wait_seconds,
         "--too-long": wanted.too_long,
         "--gpu-layers": wanted.gpu_layers,
         "--keep-alive": wanted.keep_alive_seconds,
+        "--memory-mb": settings.memory_mb,
     }
     for option, value in values.items():
         if value is not None:  # in one word, so that no value can be taken for an option

@@ -30,6 +30,7 @@ from gateway.providers.llamacpp_dialect import (
     tidy_completion,
 )
 from gateway.providers.llamacpp_fields import restrict
+from gateway.providers.llamacpp_pool import FrontPool, QueuePatience, begin_exchange
 from gateway.providers.openai import OpenAIWire
 from gateway.wire import SseScanner, dump, parse_object
 
@@ -40,15 +41,24 @@ RETRY_SECONDS = 1.0  # a model process is back after about a second, or not soon
 class LocalModel:
     """Where one model process listens, and how to learn why it does not.
 
-    `trouble()` returns a sentence while the model is loading, restarting or broken, and "" while it serves.
+    `trouble()` returns a sentence while the model is loading, restarting or broken, and "" while it serves. A request may
+    wait `max_wait` seconds for its turn, which is no sign that anything is wrong.
     """
 
     socket: Path
     trouble: Callable[[], str]
     is_embedding: bool = False
+    max_wait: float = 0.0
 
 
 class _Lane(OpenAIWire):
+    def __init__(self, name: str, socket: Path) -> None:
+        super().__init__(name, "http://model/v1")
+        self._pool = FrontPool(
+            {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "gateway"},
+            partial(_unix, str(socket)),
+        )
+
     def make_scanner(self, exchange: Exchange) -> SseScanner:
         return LlamaCppScanner(exchange)
 
@@ -62,10 +72,7 @@ class LlamaCpp:
         self.name = name
         self._models = models
         # llama.cpp's server leaves a connection unusable after a stream, so each one serves one request.
-        self._lanes = {
-            model: _Lane(name, "http://model/v1", connect=partial(_unix, str(local.socket)))
-            for model, local in models.items()
-        }
+        self._lanes = {model: _Lane(name, local.socket) for model, local in models.items()}
 
     async def send(self, exchange: Exchange) -> Reply:
         local = self._models.get(exchange.model)
@@ -76,6 +83,9 @@ class LlamaCpp:
         exchange.body = body = restrict(exchange.body)
         if exchange.endpoint == "completions" and body.get("max_tokens") is None:
             body["max_tokens"] = DEFAULT_COMPLETION_TOKENS
+        if local.max_wait > 0.0:
+            exchange.may_wait, exchange.patience = True, QueuePatience(exchange.patience, local.max_wait)
+        begin_exchange(exchange)
         try:
             reply = await self._lanes[exchange.model].send(exchange)
         except UpstreamRejected as error:

@@ -7,7 +7,8 @@ change how the engine works are refused by name; anything else is no concern of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import InvalidRequest
@@ -17,11 +18,15 @@ LONGEST_LOOK_BACK = 8192  # tokens; penalties keep a buffer of this size for eac
 _PASSED = frozenset(
     {
         "messages", "prompt", "input", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature",
-        "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs",
+        "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs",
         "response_format", "tools", "tool_choice", "parallel_tool_calls", "encoding_format", "reasoning_effort",
-        "reasoning_format", "grammar", "json_schema", "ignore_eos", "cache_prompt", "timings_per_token",
+        "grammar", "json_schema", "ignore_eos", "cache_prompt", "timings_per_token", "query", "top_n", "return_documents", "suffix",
     }
 )  # fmt: skip
+_RENAMED: Mapping[str, str] = MappingProxyType({"repetition_penalty": "repeat_penalty"})
+ECHO = "gateway_echo"  # engines do not agree on `echo`, so none is told; the gateway does it by this
+_REASONING_FORMATS = ("auto", "none", "deepseek", "deepseek-legacy")
+_LARGEST_TOKEN = 2**31 - 1
 _NUMBERS: dict[str, tuple[float, float]] = {
     "top_k": (-1, 1_000_000),
     "min_p": (0, 1),
@@ -54,17 +59,65 @@ def restrict(body: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in body.items():
         if name in _PASSED:
             kept[name] = value
+        elif name == "echo":
+            kept |= {ECHO: True} if value else {}
         elif name in _NUMBERS:
             kept[name] = _number(name, value)
+        elif name in _RENAMED:
+            kept.setdefault(_RENAMED[name], _number(name, value))
+        elif name in _READ:
+            kept[name] = _READ[name](value)
         elif name in _REFUSED or name.startswith("speculative."):
             raise InvalidRequest(
                 f"'{name}' is not supported by local models.", param=name, code="unsupported_parameter"
             )
-    return kept
+    return _as_stream(kept) if _is_told_whole_in_streams_only(kept) else kept
+
+
+def _is_told_whole_in_streams_only(body: Mapping[str, Any]) -> bool:
+    """Tell whether a plain answer would lack something: llama.cpp counts the tokens of one choice, and echoes nothing."""
+    if "messages" not in body and "prompt" not in body:
+        return False
+    prompt = body.get("prompt")
+    has_prompts = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
+    return not body.get("stream") and bool(has_prompts or (body.get("n") or 1) > 1 or ECHO in body)
+
+
+def _as_stream(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def _biases(value: Any) -> Any:
+    for name in value or ():
+        if not (name.isascii() and name.isdecimal() and int(name) <= _LARGEST_TOKEN):
+            raise InvalidRequest(
+                "Invalid key in 'logit_bias': expected the id of a token.", param="logit_bias", code="invalid_value"
+            )
+    return value
+
+
+def _format(value: Any) -> Any:
+    if value is not None and value not in _REASONING_FORMATS:
+        raise InvalidRequest(
+            f"Invalid value for 'reasoning_format'. Supported values are: {', '.join(_REASONING_FORMATS)}.",
+            param="reasoning_format",
+            code="invalid_value",
+        )
+    return value
+
+
+def _texts(value: Any) -> Any:
+    """Return documents as llama.cpp takes them, which is as texts only."""
+    return [document["text"] if isinstance(document, dict) else document for document in value]
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {"logit_bias": _biases, "reasoning_format": _format, "documents": _texts}
+)
 
 
 def _number(name: str, value: Any) -> float | int | None:
-    least, most = _NUMBERS[name]
+    least, most = _NUMBERS[_RENAMED.get(name, name)]
     if value is None or (type(value) in (int, float) and least <= value <= most):
         return value  # type: ignore[no-any-return]  # its type was just looked at
     raise InvalidRequest(

@@ -124,8 +124,9 @@ class Failover:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
         running = _Running(self._healths.at(call.endpoint), deployment, attempt, stream=call.stream)
+        exchange = _exchange(call, deployment, body)
         try:
-            reply = await deployment.provider.send(_exchange(call, deployment, body))
+            reply = await deployment.provider.send(exchange)
         except GatewayError as error:
             attempt.outcome, attempt.detail = error.outcome, error.message
             if isinstance(error, UpstreamError):
@@ -136,8 +137,13 @@ class Failover:
         except BaseException:
             attempt.outcome = "cancelled"  # the caller left, or the process ends
             attempt.ended = self._clock()
-            running.give_up()
+            if exchange.may_wait:
+                running.leave()
+            else:
+                running.give_up()
             raise
+        finally:
+            call.record.queued = exchange.queued
         attempt.ended = self._clock()
         return running.begin_reply(reply)
 
@@ -255,4 +261,6 @@ def _exchange(call: Call, deployment: Deployment, body: dict[str, Any]) -> Excha
         stream=call.stream,
         wants_usage=bool(options and options.get("include_usage")),
         allowed_extra=deployment.allowed_extra,
+        caller=call.caller.name,
+        most_waiting=deployment.spill_queue,
     )

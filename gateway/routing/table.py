@@ -24,7 +24,8 @@ class Deployment:
 
     `name` is `provider/model`; `label` is the same in metrics, where the model is `other` unless it is configured.
     `settings` fill in what a request leaves out, by endpoint, without those that the model `refuses`. Deployments of the
-    same `account` share a host and a key; None shares with nobody.
+    same `account` share a host and a key; None shares with nobody. A local model that is not loaded, or for which
+    `spill_queue` calls wait, leaves a call to the next.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Deployment:
     allowed_extra: frozenset[str] = frozenset()
     weight: float = 1.0
     account: Hashable = None
+    spill_queue: int | None = None
     is_configured: bool = True  # otherwise a caller spelled it out
 
 
@@ -129,8 +131,10 @@ class RouteTable:
 
     def _build(self, plan: RoutePlan, label: str, *, is_configured: bool = True) -> Route:
         def over(plans: tuple[DeploymentPlan, ...]) -> Route:
-            deployments = tuple(self._deploy(each, len(plans), is_configured=is_configured) for each in plans)
-            return Route(plan.alias, label, plan.strategy, deployments)
+            deployments = [self._deploy(each, len(plans), is_configured=is_configured) for each in plans]
+            if plan.spill_queue is not None:  # whoever is the last has nobody to leave a call to
+                deployments[:-1] = [replace(each, spill_queue=plan.spill_queue) for each in deployments[:-1]]
+            return Route(plan.alias, label, plan.strategy, tuple(deployments))
 
         return replace(
             over(plan.deployments),

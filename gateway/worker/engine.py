@@ -95,9 +95,10 @@ class Engine(Protocol):
 
 def engines() -> tuple[Engine, ...]:
     """Return every engine, the preferred one first."""
-    from gateway.worker.xllamacpp_engine import XllamaCpp  # the engines know this file
+    from gateway.worker.llama_cpp_python_engine import LlamaCppPython  # the engines know this file
+    from gateway.worker.xllamacpp_engine import XllamaCpp
 
-    return (XllamaCpp(),)
+    return (XllamaCpp(), LlamaCppPython())
 
 
 def choose(name: EngineName) -> Engine:

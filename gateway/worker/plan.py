@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from gateway.worker.engine import Plan
 from gateway.worker.gguf_header import GgufSummary
-from gateway.worker.settings import WorkerSettings
+from gateway.worker.settings import LONGEST_SOCKET_BYTES, WorkerSettings
 
 DEFAULT_WINDOW = 8192
 POOLING_NONE = 0
@@ -21,11 +22,20 @@ def make_plan(settings: WorkerSettings, summary: GgufSummary, cores: int) -> Pla
         name=settings.name,
         threads=settings.threads or max(1, cores - 1),
         # Alone in its batch an input gets the same vector every time; in company it differs in the third digit.
-        slots=1 if settings.embedding else settings.slots,
+        slots=1 if settings.embedding or settings.rerank or settings.exclusive else settings.slots,
         context_window=min(settings.context_window or DEFAULT_WINDOW, trained),
         embedding=settings.embedding,
-        mean_pooling=settings.embedding and summary.pooling in (None, POOLING_NONE),
+        mean_pooling=settings.embedding and not settings.rerank and summary.pooling in (None, POOLING_NONE),
+        rerank=settings.rerank,
+        gpu_layers=settings.gpu_layers,
     )
+
+
+def engine_socket(front: Path) -> Path:
+    """Return where an engine with a socket of its own listens, beside that of its front."""
+    path = front.with_name(f"{front.stem}-engine.sock")
+    is_short = len(os.fsencode(path)) <= LONGEST_SOCKET_BYTES
+    return path if is_short else front.with_name(f"{front.stem}-e.sock")
 
 
 def usable_cores() -> int:

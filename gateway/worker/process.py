@@ -1,31 +1,36 @@
 """The worker's process: reads its command line, loads the model, tells its parent, serves until it is told to end.
 
-What must not live here: anything about an engine (`xllamacpp_engine.py`) or the wire, which the engine speaks itself.
+What must not live here: anything about an engine (`xllamacpp_engine.py`), the wire or the queue (`front.py`).
 """
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import os
 import select
 import signal
 import socket
 import stat
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from gateway.worker.confinement import claim_socket, confine
-from gateway.worker.engine import Plan, choose
+from gateway.worker.confinement import claim_socket, confine, limit_memory
+from gateway.worker.cut_inputs import CutInputs
+from gateway.worker.engine import LoadedModel, Plan, choose
+from gateway.worker.fair_queue import FairQueue
 from gateway.worker.gguf_header import GgufError, GgufSummary, check_gguf
-from gateway.worker.plan import make_plan, usable_cores
+from gateway.worker.plan import engine_socket, make_plan, usable_cores
+from gateway.worker.ranking import Ranker, check_ranking_head
 from gateway.worker.reports import EXIT_BAD_MODEL, Failure, Reports
-from gateway.worker.settings import parse_arguments
+from gateway.worker.settings import WorkerSettings, parse_arguments
 
+OTHER_THREADS = 8  # of the front, and of llama.cpp's own server
 LOOK_SECONDS = 1.0  # how often the parent is looked for where the kernel does not tell
-HEALTH_SECONDS = 0.02
-HEALTH_TRIES = 1500  # half a minute, for a server that already listens
 
 
 def main() -> NoReturn:
@@ -42,22 +47,75 @@ def _run(reports: Reports) -> NoReturn:
     confine()
     parent = os.getppid()
     settings = parse_arguments(sys.argv[1:])
-    claim_socket(settings.socket)
+    listener = _take_place(settings)
     summary = _check(settings.model)
+    if settings.rerank:
+        check_ranking_head(settings.model)
     engine = choose(settings.engine)
     plan = make_plan(settings, summary, usable_cores())
     for name, value in engine.environment.items():
         os.environ.setdefault(name, value)
+    if settings.memory_mb is not None:
+        limit_memory(settings.memory_mb, threads=plan.slots + plan.threads + OTHER_THREADS)
     began = time.monotonic()
     # Until the model is loaded no Python code runs on a signal, so SIGTERM keeps its default meaning that long.
-    running = engine.start(plan)  # noqa: F841  # the model is served for as long as this exists
-    _end_on_signals(plan.socket)
-    _await_health(plan.socket)
-    reports.send(
-        "ready", engine=engine.name, load_seconds=round(time.monotonic() - began, 3), **_describe(plan, summary)
-    )
-    _watch(parent)
-    _leave(plan.socket)
+    model = _surround(engine.start(plan), settings, plan)
+    leave = partial(_leave, _left_behind(settings))
+    _end_on_signals(leave)
+    threading.Thread(target=_watch, args=(parent, leave), daemon=True).start()
+
+    def ready() -> None:
+        seconds = round(time.monotonic() - began, 3)
+        reports.send("ready", engine=engine.name, load_seconds=seconds, **_describe(plan, summary))
+        reports.never_wait()
+
+    asyncio.run(_serve(model, settings, plan, listener, reports, ready))
+    reports.send("unloaded")
+    leave()
+
+
+def _surround(model: LoadedModel, settings: WorkerSettings, plan: Plan) -> LoadedModel:
+    """Return the model with what the settings put around it."""
+    if plan.rerank:
+        return Ranker(model)
+    return CutInputs(model, plan.context_window) if settings.too_long == "cut" else model
+
+
+async def _serve(
+    model: LoadedModel,
+    settings: WorkerSettings,
+    plan: Plan,
+    listener: socket.socket,
+    reports: Reports,
+    ready: Callable[[], None],
+) -> None:
+    from gateway.worker.front import Front, Manners
+
+    queue = FairQueue(plan.slots, settings.max_waiting)
+    manners = Manners(settings.max_wait, settings.keep_alive, settings.exclusive)
+    await Front(model, queue, manners, reports.send).serve(listener, ready)
+
+
+def _take_place(settings: WorkerSettings) -> socket.socket:
+    """Return the front's socket: the one given, or one that nobody can connect to before the front listens."""
+    if settings.listen_fd is not None:
+        try:
+            return socket.socket(fileno=settings.listen_fd)
+        except OSError as error:
+            raise Failure(f"--listen-fd: {error.strerror}") from error
+    claim_socket(settings.socket)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(settings.socket))
+    except OSError as error:
+        raise Failure(f"the socket: {error.strerror}") from error
+    return listener
+
+
+def _left_behind(settings: WorkerSettings) -> tuple[Path, ...]:
+    """Return the sockets that are gone when the process is; one that was given is the parent's."""
+    engines_own = engine_socket(settings.socket)
+    return (engines_own,) if settings.listen_fd is not None else (engines_own, settings.socket)
 
 
 def _check(model: Path) -> GgufSummary:
@@ -79,16 +137,17 @@ def _describe(plan: Plan, summary: GgufSummary) -> dict[str, str | int | bool | 
     }
 
 
-def _end_on_signals(path: Path) -> None:
+def _end_on_signals(leave: Callable[[], NoReturn]) -> None:
     def end(_number: int, _frame: object) -> None:
-        _leave(path)
+        leave()
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
 
 
-def _leave(path: Path) -> NoReturn:
-    path.unlink(missing_ok=True)
+def _leave(sockets: Sequence[Path]) -> NoReturn:
+    for path in sockets:
+        path.unlink(missing_ok=True)
     _end(0)
 
 
@@ -98,39 +157,14 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _await_health(path: Path) -> None:
-    for _ in range(HEALTH_TRIES):
-        connection = _UnixConnection(path)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(HEALTH_SECONDS)
-    raise Failure("the model was loaded, but its server does not answer")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _watch(parent: int) -> None:
-    """Wait until the parent is gone: its process, or the other end of the pipe that it gave us as standard input."""
+def _watch(parent: int, leave: Callable[[], NoReturn]) -> None:
+    """Leave when the parent is gone: its process, or the other end of the pipe that it gave us as standard input."""
     watched = [0] if _is_pipe(0) else []
     while os.getppid() == parent:
         readable, _, _ = select.select(watched, [], [], LOOK_SECONDS)
         if readable and not os.read(0, 4096):
-            return
+            break
+    leave()
 
 
 def _is_pipe(descriptor: int) -> bool:
