@@ -13,10 +13,11 @@ from typing import Any
 from gateway.errors import UpstreamProtocolError
 from gateway.providers.base import Exchange, PlainReply
 from gateway.providers.litellm_images import pictures_of
-from gateway.wire import dump, read_usage
+from gateway.wire import dump, find_flaw, read_usage
 
 _FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 NO_ARGUMENTS = "{}"
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _OTHER_FINISHES: Mapping[str, str] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -113,26 +114,31 @@ def _tool_call(told: Any) -> dict[str, Any]:
 
 
 def embedding_reply(answer: Any, exchange: Exchange) -> PlainReply:
-    """Return the list of vectors in the order of the inputs, as floats or base64 as the caller wants them."""
-    vectors = [_get(item, "embedding") for item in _in_order(answer.data or ())]
-    given = exchange.body.get("input")
-    expected = len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
-    if len(vectors) != expected:
-        raise UpstreamProtocolError(
-            f"The upstream answered {len(vectors)} vectors to {expected} inputs.", code="upstream_bad_response"
-        )
-    encode = _as_base64 if exchange.body.get("encoding_format") == "base64" else _as_floats
+    """Return the list of vectors in the order of the inputs, as floats or base64 as the caller wants them.
+
+    Raises UpstreamProtocolError for what are not the vectors that were asked for.
+    """
     usage = usage_of(getattr(answer, "usage", None)) or {"prompt_tokens": 0}
     counted = {"prompt_tokens": usage["prompt_tokens"], "total_tokens": usage["prompt_tokens"]}
-    payload = {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": encode(vector)} for index, vector in enumerate(vectors)
-        ],
-        "model": exchange.model,
-        "usage": counted,
-    }
+    data = [
+        {"object": "embedding", "index": index, "embedding": _get(item, "embedding")}
+        for index, item in enumerate(_in_order(answer.data or ()))
+    ]
+    payload = {"object": "list", "data": data, "model": exchange.model, "usage": counted}
+    flaw = find_flaw(payload, exchange.body, dump(payload))
+    if flaw is None and not all(_is_finite(each["embedding"]) for each in data):
+        flaw = "an embedding that is no vector of numbers"
+    if flaw is not None:
+        raise UpstreamProtocolError(f"The upstream's answer has {flaw}.", code="upstream_bad_response")
+    encode = _as_base64 if exchange.body.get("encoding_format") == "base64" else _as_floats
+    for each in data:
+        each["embedding"] = encode(each["embedding"])
     return PlainReply(dump(payload), read_usage(counted))
+
+
+def _is_finite(vector: Any) -> bool:
+    """Tell whether numbers, which Python's reader of JSON takes for infinite too, fit into what base64 is made of."""
+    return isinstance(vector, str) or all(abs(number) <= _LARGEST_FLOAT32 for number in vector)
 
 
 def _in_order(items: Sequence[Any]) -> Sequence[Any]:
