@@ -112,8 +112,9 @@ class Answers:
         return response
 
     async def _break_off(self, response: web.StreamResponse, record: Record, error: GatewayError) -> None:
-        record.error = record.attempts[-1].outcome = error.outcome
-        record.attempts[-1].detail = error.message
+        attempt = record.attempts[-1]
+        record.error = attempt.outcome = error.outcome
+        attempt.detail, attempt.error = error.message, error
         await response.write(encode_event(error.envelope()))
 
 
@@ -123,7 +124,7 @@ def _trail(record: Record) -> dict[str, str]:
         return {}
     name = record.deployment
     if len(name) > LONGEST_HEADER or not (name.isascii() and name.isprintable()):
-        name = record.attempts[-1].label  # a caller that spells out a model chooses its letters
+        name = record.attempts[record.told].label  # a caller that spells out a model chooses its letters
     trail = {"x-gateway-deployment": name, "x-gateway-attempts": str(len(record.attempts))}
     if record.dropped:
         trail["x-gateway-dropped-params"] = ", ".join(record.dropped)
