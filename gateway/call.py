@@ -47,7 +47,10 @@ class Queued:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one deployment; `outcome` is `ok` or the code of its error, times are seconds on the monotonic clock."""
+    """One try at one deployment; `outcome` is `ok` or the code of its error, times are seconds on the monotonic clock.
+
+    `error` is the GatewayError that broke a stream after its first event, until its deployment is judged by it.
+    """
 
     deployment: str
     label: str
@@ -56,6 +59,7 @@ class Attempt:
     outcome: str = "ok"
     status: int | None = None
     detail: str = ""
+    error: Exception | None = None
 
 
 @dataclass(slots=True)
@@ -64,7 +68,8 @@ class Record:
 
     Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came. `model` is the name as the
     caller sent it, `endpoint` the route's pattern, `alias` the configured one for metrics, `other` if there is none. `dropped` are the caller's fields that
-    the deployment that answered was not sent. `queued` is known of local models alone.
+    the deployment that answered was not sent. `told` says which of the attempts the caller gets the answer or error of.
+    `queued` is known of local models alone.
     """
 
     request_id: str
@@ -75,6 +80,7 @@ class Record:
     alias: str = "other"
     stream: bool = False
     attempts: list[Attempt] = field(default_factory=list)
+    told: int = -1
     first_event: float = 0.0
     stream_seconds: float = 0.0
     usage: Usage | None = None
@@ -94,7 +100,7 @@ class Record:
 
     @property
     def deployment(self) -> str:
-        return self.attempts[-1].deployment if self.attempts else ""
+        return self.attempts[self.told].deployment if self.attempts else ""
 
 
 @dataclass(slots=True)

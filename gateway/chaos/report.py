@@ -16,12 +16,16 @@ HELD, FAILED = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of a run and what is to be known of them; `weak` are aliases that one failure can take away, and why."""
+    """The results of a run and what is to be known of them; `weak` are aliases that one failure can take away, and why.
+
+    What was `left_out` was not proven, so it fails the run unless somebody wanted the limit.
+    """
 
     config: str
     patience_seconds: float
     results: Sequence[Result]
     left_out: int
+    is_limit_wanted: bool
     notes: Sequence[str]
     weak: Mapping[str, str]
     seconds: float
@@ -29,7 +33,8 @@ class Report:
     def exit_status(self, *, strict: bool = False) -> int:
         """Return 0 if the configuration holds; with `strict` no alias may be weak."""
         failures = sum(self.counts()[word] for word in FAILURES)
-        return FAILED if failures or not self.results or (strict and self.weak) else HELD
+        unproven = not self.results or (self.left_out and not self.is_limit_wanted)
+        return FAILED if failures or unproven or (strict and self.weak) else HELD
 
     def counts(self) -> Counter[str]:
         """Return the number of cases by verdict."""
@@ -80,7 +85,8 @@ class Report:
         yield from (f"remark: {fault}, {number} times: {reason}" for (fault, reason), number in remarks.items())
         yield from (f"warning: {alias}: {reason}" for alias, reason in self.weak.items())
         if self.left_out:
-            yield f"warning: {self.left_out} cases beyond the limit were left out"
+            told = f"{self.left_out} cases beyond the limit were left out"
+            yield f"warning: {told}" if self.is_limit_wanted else f"not tried: {told}; see --limit and --alias"
         counts = self.counts()
         yield ", ".join(f"{counts[word]} {word}" for word in WORDS) + f" in {self.seconds:.1f} s"
 

@@ -35,12 +35,15 @@ class UnknownName(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is to be tried: no `aliases` or `faults` means all. `log` is where the gateways' log lines go."""
+    """What is to be tried: no `aliases` or `faults` means all. `log` is where the gateways' log lines go.
+
+    `most_cases` is a limit that somebody wants; without one it is MOST_CASES, and what is beyond that fails the run.
+    """
 
     aliases: Sequence[str] = ()
     faults: Sequence[str] = ()
     patience_seconds: float = PATIENCE_SECONDS
-    most_cases: int = MOST_CASES
+    most_cases: int | None = None
     log: Path = Path(os.devnull)
 
 
@@ -52,7 +55,7 @@ def run(config: Config, wishes: Wishes, tell: Tell = lambda _done, _all: None) -
     resolved = resolve(config)
     field = make_field(config, resolved, wishes)
     every = list(cases(field, _faults(wishes.faults)))
-    chosen: list[Case] = list(islice(every, wishes.most_cases))
+    chosen: list[Case] = list(islice(every, wishes.most_cases or MOST_CASES))
     began = time.perf_counter()
     with wishes.log.open("w", encoding="utf-8") as log, redirect_stderr(log):
         driver = Driver(config, resolved, wishes.patience_seconds)
@@ -62,6 +65,7 @@ def run(config: Config, wishes: Wishes, tell: Tell = lambda _done, _all: None) -
         patience_seconds=wishes.patience_seconds,
         results=results,
         left_out=len(every) - len(chosen),
+        is_limit_wanted=wishes.most_cases is not None,
         notes=tuple(_notes(config, field, wishes)),
         weak=dict(find_weak(field)),
         seconds=time.perf_counter() - began,

@@ -22,8 +22,9 @@ LEAST_PATIENCE_SECONDS, MOST_PATIENCE_SECONDS = 0.1, 600.0
 
 _ABOUT = """Let each deployment of each alias fail in every way and print what a caller sees.
 Stand-ins on this machine take the place of all providers; no real one is asked."""
-_CODES = """Exit codes: 0 if every answer came, or a true error in time where none could; 1 if not; 2 for a wrong option;
-78 with one line on standard error for each mistake in the configuration."""
+_CODES = """Exit codes: 0 if every answer came, or a true error in time where none could; 1 if not, or if there were more
+cases than are played and no --limit asked for fewer; 2 for a wrong option; 78 with one line on standard error for
+each mistake in the configuration."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -67,9 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--limit",
         type=_count,
-        default=MOST_CASES,
         metavar="N",
-        help=f"the most cases played; {MOST_CASES} if not given",
+        help=f"the most cases played; if not given {MOST_CASES}, and more than that fail the run",
     )
     add(
         "--every-provider",

@@ -14,6 +14,7 @@ from gateway.config.variables import fill_in_place, names_in
 from gateway.providers import LlamaCppSettings, presets, why_unavailable
 
 NEEDS_LITELLM = "it needs litellm"
+_NOWHERE = "https://base-url-is-not-given.invalid"  # of a provider that is off, so it is never asked
 
 
 def kinds() -> list[str]:
@@ -109,6 +110,7 @@ class Filling:
         kind = str(entry.get("kind", self._name))
         self._from_environment("api_key", preset.env)
         self._from_environment("base_url", preset.base_url_env)
+        self._complete_base_url(preset.base_path)
         self._fill_options(preset)
         entry["kind"] = preset.wire
         shipped = preset.fields()
@@ -125,7 +127,10 @@ class Filling:
                 entry[field] = {**value, **entry.get(field, {})}
         if isinstance(entry.get("classes"), dict):  # an empty name takes a class away
             entry["classes"] = {name: model for name, model in entry["classes"].items() if model not in (None, "")}
-        return self._why_off(preset)
+        reason = self._why_off(preset)
+        if reason and preset.needs == "base_url" and _is_blank(entry.get("base_url")):
+            entry["base_url"] = _NOWHERE
+        return reason
 
     def _models(self, preset: presets.Preset, shipped: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is known of each model: the preset's limits for class models, its facts, and the file's over both."""
@@ -149,7 +154,19 @@ class Filling:
         if value or field == "api_key":
             self._entry[field] = value
 
+    def _complete_base_url(self, path: str | None) -> None:
+        """Put `path` behind an endpoint as a portal shows it, which is a host or has the beginning of it."""
+        url = self._entry.get("base_url")
+        if path is None or not isinstance(url, str) or self._tree.is_broken((*self._place, "base_url")):
+            return
+        scheme, _, rest = url.strip().partition("://")
+        host, _, given = rest.rstrip("/").partition("/")
+        if host and path.startswith(f"/{given}/" if given else "/"):
+            self._entry["base_url"] = f"{scheme}://{host}{path}"
+
     def _fill_options(self, preset: presets.Preset) -> None:
+        if preset.wire == "openai" and "options" in self._entry:
+            self._tree.blame((*self._place, "options"), "are read with kind: litellm only; this preset needs none")
         options = self._entry.setdefault("options", {}) if preset.options else {}
         if not isinstance(options, dict):
             return  # its own mistake is told where it stands

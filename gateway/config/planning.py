@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.call import Endpoint
-from gateway.providers import HostedSettings, LlamaCppSettings, ModelFacts, OpenAISettings
+from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, ModelFacts, OpenAISettings, look_up
 from gateway.routing import DeploymentPlan, DeploymentSettings, TimeoutSettings
 
 LOCAL_WINDOW = 8192  # what a local model gets that is not told, if it was trained for as much
@@ -23,7 +23,6 @@ def plan_deployment(
     """Return the plan of one model of a provider; `written` is what the configuration says of this deployment."""
     facts = facts_of(entry, model)
     known = facts or ModelFacts()
-    common = entry.refuses if isinstance(entry, HostedSettings) else ()
     return DeploymentPlan(
         provider=provider,
         model=model,
@@ -33,7 +32,7 @@ def plan_deployment(
         context_window=written.context_window or known.context_window,
         max_output_tokens=least(written.max_output_tokens, known.max_output_tokens),
         token_field=entry.token_field if isinstance(entry, OpenAISettings) else None,
-        refuses=frozenset((*common, *known.refuses)),
+        refuses=frozenset(refused_by(entry, model)),
         drop_params=written.drop_params,
         allowed_extra=frozenset(written.allowed_extra),
         weight=written.weight,
@@ -52,6 +51,32 @@ def facts_of(entry: HostedSettings | LlamaCppSettings, model: str) -> ModelFacts
             "max_output_tokens": least(entry.max_output_tokens, facts.max_output_tokens),
         }
     )
+
+
+def listed_facts(entry: HostedSettings | LlamaCppSettings, model: str) -> ModelFacts | None:
+    """Return what litellm's price map says of a model, None where its provider has no map or the map has not it."""
+    prefix = map_name(entry)
+    return look_up(prefix, model) if prefix else None
+
+
+def map_name(entry: HostedSettings | LlamaCppSettings) -> str | None:
+    """Return what a provider is called in litellm's price map."""
+    if isinstance(entry, LiteLLMSettings):
+        return entry.prefix
+    return entry.price_map if isinstance(entry, HostedSettings) else None
+
+
+def refused_by(entry: HostedSettings | LlamaCppSettings, model: str) -> tuple[str, ...]:
+    """Return the request fields that a model refuses: what is written of it, else what the price map says.
+
+    The map is asked for litellm's providers only, where litellm itself refuses them; others say it when they are asked.
+    """
+    if not isinstance(entry, HostedSettings):
+        return ()
+    own = entry.models.get(model)
+    if isinstance(entry, LiteLLMSettings) and (own is None or "refuses" not in own.model_fields_set):
+        own = listed_facts(entry, model)
+    return (*entry.refuses, *(own.refuses if own else ()))
 
 
 def _local_facts(entry: LlamaCppSettings, model: str) -> ModelFacts | None:

@@ -1,6 +1,6 @@
 """From a Config to what routing needs: every alias's deployments with all defaults filled in.
 
-A pure function; nothing is opened or asked. How deployments are tried is decided in `routing/`.
+A pure function; nothing is asked, and nothing read but what lies beside the code. How deployments are tried is decided in `routing/`.
 """
 
 from __future__ import annotations

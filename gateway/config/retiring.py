@@ -5,25 +5,67 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
+from gateway.config.planning import listed_facts, map_name
 from gateway.config.resolving import Resolved
-from gateway.providers import HostedSettings, LiteLLMSettings, ModelFacts, look_up
+from gateway.providers import (
+    HostedSettings,
+    LiteLLMSettings,
+    LlamaCppSettings,
+    ModelFacts,
+    OpenAISettings,
+    lists,
+    look_up,
+    presets,
+)
 from gateway.routing import DeploymentPlan
 
 WARNING_DAYS = 60
+_LIMITS = frozenset({"context_window", "max_output_tokens"})  # presets make them up for models that they do not know
+_OWN_NAMES = ("arn:",)  # what accounts call their own
+_NAMED_BY_ACCOUNTS = frozenset({"azure", "azure_ai"})
 
 
 def warn_of_retirement(resolved: Resolved, today: date) -> Iterator[str]:
-    """Yield a line for each deployment of a route whose model is switched off within 60 days of `today`, or was."""
+    """Yield a line for each deployment of a route whose model is switched off within 60 days of `today`, or was.
+
+    Models that are long gone are in no list any more, so those are told of too that their provider's list has not.
+    """
     seen: set[str] = set()
     for alias, route in resolved.plan.routes.items():
         for deployment in route.every_deployment:
-            day = retirement(resolved, deployment)
             name = f"{deployment.provider}/{deployment.model}"
-            if day is None or name in seen or (day - today).days > WARNING_DAYS:
-                continue
-            seen.add(name)
-            when = f"was switched off on {day}" if day <= today else f"will be switched off on {day}"
-            yield f"model {alias}: {name} {when} by its provider; choose another"
+            if name not in seen and (fate := _fate(resolved, deployment, today)):
+                seen.add(name)
+                yield f"model {alias}: {name} {fate}"
+
+
+def _fate(resolved: Resolved, deployment: DeploymentPlan, today: date) -> str:
+    day = retirement(resolved, deployment)
+    if day is None:
+        unknown = _is_unlisted(resolved.providers[deployment.provider], deployment.model)
+        return "is in no list of its provider's models; look whether it is switched off, or misspelt" if unknown else ""
+    if (day - today).days > WARNING_DAYS:
+        return ""
+    when = f"was switched off on {day}" if day <= today else f"will be switched off on {day}"
+    return f"{when} by its provider; choose another"
+
+
+def _is_unlisted(entry: OpenAISettings | LiteLLMSettings | LlamaCppSettings, model: str) -> bool:
+    """Tell whether nobody knows a model of a provider whose models are known, asked at the provider's own address."""
+    prefix = map_name(entry)
+    if not isinstance(entry, OpenAISettings | LiteLLMSettings) or prefix is None or model.startswith(_OWN_NAMES):
+        return False
+    own = entry.models.get(model)
+    if own is not None and own.model_fields_set - _LIMITS:
+        return False
+    return look_up(prefix, model) is None and lists(prefix) and _is_at_home(entry)
+
+
+def _is_at_home(entry: OpenAISettings | LiteLLMSettings) -> bool:
+    if isinstance(entry, LiteLLMSettings):
+        return entry.base_url is None and entry.prefix not in _NAMED_BY_ACCOUNTS
+    found = (presets.read_preset(name) for name in presets.preset_names())
+    return any(preset is not None and preset.base_url == entry.base_url for preset in found)
 
 
 def retirement(resolved: Resolved, deployment: DeploymentPlan) -> date | None:
@@ -37,8 +79,7 @@ def known_facts(resolved: Resolved, deployment: DeploymentPlan) -> ModelFacts | 
     entry = resolved.providers[deployment.provider]
     if not isinstance(entry, HostedSettings):
         return None
-    prefix = entry.prefix if isinstance(entry, LiteLLMSettings) else entry.price_map
-    listed = look_up(prefix, deployment.model) if prefix else None
+    listed = listed_facts(entry, deployment.model)
     own = entry.models.get(deployment.model)
     if own is None or listed is None:
         return own or listed

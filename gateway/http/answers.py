@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+import traceback
 from collections.abc import Callable
 
 from aiohttp import web
 
+from gateway import logs
 from gateway.call import Call, Record
 from gateway.errors import (
     REQUEST_EXCEEDS_RATE_LIMIT,
     GatewayError,
+    InternalError,
     MethodNotAllowed,
     ShuttingDown,
     UpstreamRejected,
@@ -45,6 +48,13 @@ def error_response(error: GatewayError, record: Record) -> web.Response:
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     return web.Response(body=dump(error.envelope()), status=error.http_status, headers=headers)
+
+
+def defect(error: Exception, record: Record) -> InternalError:
+    """Write down a failure of our own, and return what the caller is told of it."""
+    trace = "".join(traceback.format_exception(error))
+    logs.event("defect", level="error", request_id=record.request_id, trace=trace)
+    return InternalError("The gateway failed to answer this request; the log has the details.")
 
 
 class _EventStream(web.StreamResponse):
@@ -91,6 +101,10 @@ class Answers:
             if not self._drain.is_cutting:
                 raise
             await self._break_off(response, record, ShuttingDown())
+        except ConnectionError:
+            raise  # the caller is gone
+        except Exception as error:  # noqa: BLE001  a second head in the middle of a body would be read as content
+            await self._break_off(response, record, defect(error, record))
         finally:
             record.usage, record.flaws = reply.usage, reply.flaws
             record.stream_seconds = self._clock() - record.first_event
@@ -98,8 +112,9 @@ class Answers:
         return response
 
     async def _break_off(self, response: web.StreamResponse, record: Record, error: GatewayError) -> None:
-        record.error = record.attempts[-1].outcome = error.outcome
-        record.attempts[-1].detail = error.message
+        attempt = record.attempts[-1]
+        record.error = attempt.outcome = error.outcome
+        attempt.detail, attempt.error = error.message, error
         await response.write(encode_event(error.envelope()))
 
 
@@ -109,7 +124,7 @@ def _trail(record: Record) -> dict[str, str]:
         return {}
     name = record.deployment
     if len(name) > LONGEST_HEADER or not (name.isascii() and name.isprintable()):
-        name = record.attempts[-1].label  # a caller that spells out a model chooses its letters
+        name = record.attempts[record.told].label  # a caller that spells out a model chooses its letters
     trail = {"x-gateway-deployment": name, "x-gateway-attempts": str(len(record.attempts))}
     if record.queued is not None:
         trail["x-gateway-queue-position"] = str(record.queued.position)

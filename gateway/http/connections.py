@@ -21,7 +21,9 @@ from gateway.errors import ExpectationFailed, GatewayError, InternalError, Inval
 from gateway.http.answers import error_response
 from gateway.http.lifecycle import SURROUND
 
-STALL_SECONDS = 30.0
+# Callers that read 1 KiB a second must be told from those that read nothing, and the system opens a window in steps of up
+# to 64 KiB.
+STALL_SECONDS = 90.0
 SEND_BUFFER_BYTES = 256 * 1024  # left to itself the system takes megabytes for a caller that does not read
 
 
@@ -71,12 +73,13 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_stall_seconds", "_stall_timer", "_tell_stalled", "_unsent_bytes")
+    __slots__ = ("_stall_seconds", "_stall_timer", "_tell_stalled", "_unsent_bytes", "request_id")
 
     def __init__(
         self, server: web.Server, stall_seconds: float, tell_stalled: Callable[[], None], **options: Any
     ) -> None:
         super().__init__(server, **options)
+        self.request_id = ""  # of what is or was answered last: an answer may wait to be read when its request is over
         self._tell_stalled = tell_stalled
         self._stall_seconds = stall_seconds
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -112,6 +115,7 @@ class _Connection(web.RequestHandler):
             self._watch_stall()
         else:
             self._tell_stalled()
+            logs.event("caller_cut", level="warning", request_id=self.request_id, unsent_bytes=self._unsent_bytes)
             self.transport.abort()
 
     def _forget_stall(self) -> None:

@@ -9,23 +9,21 @@ import asyncio
 import itertools
 import os
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from aiohttp import web
 
-from gateway import logs
 from gateway.call import Record
 from gateway.errors import (
     GatewayError,
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     RequestTooLarge,
     ShuttingDown,
     UnknownRoute,
 )
-from gateway.http.answers import error_response
+from gateway.http.answers import defect, error_response
 from gateway.http.drain import Drain
 from gateway.http.hosts import Hosts
 from gateway.http.journal import Finished, Journal
@@ -74,6 +72,8 @@ class Lifecycle:
             path = request.rel_url.raw_path
             handler = self._exact.get((request.method, path), route)
             record = request[RECORD] = Record(f"{self._prefix}{next(self._count):08x}", self._clock())
+            connection: Any = request.protocol
+            connection.request_id = record.request_id  # for what happens to it when the request is over
             if handler is not route:
                 record.endpoint = path
                 if "Expect" in request.headers:
@@ -114,9 +114,7 @@ def _answer_to(error: Exception, request: web.Request, record: Record) -> web.Re
     if isinstance(error, ConnectionResetError):
         record.client_gone = True
         return web.Response(status=CLIENT_GONE)  # nobody is there to read it
-    trace = "".join(traceback.format_exception(error))
-    logs.event("defect", level="error", request_id=record.request_id, trace=trace)
-    return _failed(record, InternalError("The gateway failed to answer this request; the log has the details."))
+    return _failed(record, defect(error, record))
 
 
 def _failed(record: Record, error: GatewayError) -> web.Response:

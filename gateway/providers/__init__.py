@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.providers.litellm_environment import key_source
     from gateway.providers.llamacpp import LlamaCpp, LocalModel
     from gateway.providers.openai import OpenAIWire
-    from gateway.providers.pricemap import look_up
+    from gateway.providers.pricemap import lists, look_up
 
 __all__ = [
     "Exchange",
@@ -45,6 +45,7 @@ __all__ = [
     "Reply",
     "TokenField",
     "key_source",
+    "lists",
     "look_up",
     "why_unavailable",
 ]
@@ -62,6 +63,7 @@ __getattr__ = lazily(
         "Provider": "base",
         "Reply": "base",
         "key_source": "litellm_environment",
+        "lists": "pricemap",
         "look_up": "pricemap",
         "why_unavailable": "availability",
     },

@@ -32,6 +32,7 @@ from gateway.errors import (
 
 SHORTEST_SECRET = 4  # "x" and the like are placeholders of servers that ask for no key
 MAX_MESSAGE_CHARS = 2_000
+_MOST_SEARCHED_CHARS = 4 * MAX_MESSAGE_CHARS  # what is masked is mostly longer than its mask
 SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 0.05, 60.0
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _CREDENTIALS = re.compile(
@@ -39,21 +40,29 @@ _CREDENTIALS = re.compile(
 )
 _ACCOUNTS = re.compile(r"\b(org|proj)([-_])[A-Za-z0-9][A-Za-z0-9_\-]{5,}")
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)(?::\d{1,5}\b)?")
+_STATUS_AS_CODE = re.compile(r"[45][0-9]{2}")
+_TELLS_OF_MODEL = re.compile(r"\W*(?:(?:the|this|your|publisher|unknown|invalid) )*models?\b", re.IGNORECASE)
 _MAYBE_IPV6 = re.compile(
     r"(?<![\w:.])\[?((?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?:%\w+)?(?:\]:\d{1,5}|\])?(?![\w:])", re.IGNORECASE
 )
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, secrets: Sequence[str] = ()) -> GatewayError:
+def classify(
+    status: int, headers: Mapping[str, str], body: bytes, secrets: Sequence[str] = (), model: str = ""
+) -> GatewayError:
     """Return the error that an upstream answer with a status other than 200 stands for.
 
-    `secrets` are our key and headers, taken out of whatever text the caller will read.
+    `secrets` are our key and headers, taken out of whatever text the caller will read; `model` is what was asked for.
     """
-    return classify_object(_error_object(body), status, retry_after(headers), secrets)
+    return classify_object(_error_object(body), status, retry_after(headers), secrets, model)
 
 
 def classify_object(
-    reported: Mapping[str, Any], status: int | None = None, rest: float | None = None, secrets: Sequence[str] = ()
+    reported: Mapping[str, Any],
+    status: int | None = None,
+    rest: float | None = None,
+    secrets: Sequence[str] = (),
+    model: str = "",
 ) -> GatewayError:
     """Return the error for OpenAI's error object; without a `status` (an error inside a stream) its code decides."""
     code = _word(reported.get("code"))
@@ -63,7 +72,7 @@ def classify_object(
     message = scrub(_word(reported.get("message")) or "no reason given", secrets)
     if status in (400, 413, 422) and (code in _CONTEXT_CODES or kind in _CONTEXT_CODES):
         return ContextLengthExceeded(_context_message(reported, message), param=_context_param(reported))
-    if status == 404 and not _is_missing_model(code, kind, message):
+    if status == 404 and not _is_missing_model(reported, message, model):
         return UpstreamProtocolError(f"The upstream does not serve this endpoint: {message}", upstream_status=status)
     if status in _REJECTED:
         return _rejected(reported, message, status, secrets)
@@ -91,6 +100,7 @@ def scrub(text: str, secrets: Sequence[str] = ()) -> str:
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, "***")
+    text = text[:_MOST_SEARCHED_CHARS]  # a message of megabytes would take the regular expressions seconds
     text = _ACCOUNTS.sub(r"\1\2***", _CREDENTIALS.sub("***", text))
     return _MAYBE_IPV6.sub(_mask_address, _IPV4.sub("***", text))[:MAX_MESSAGE_CHARS]
 
@@ -133,13 +143,18 @@ def _word(value: Any) -> str | None:
     """Return codes and messages as text: llama.cpp numbers its codes, others nest whole objects."""
     if value is None or isinstance(value, str):
         return value or None
-    return str(value) if isinstance(value, int | float) else orjson.dumps(value, default=str).decode()
+    if isinstance(value, int | float):
+        return str(value)
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError:  # nested deeper than is written, though not than is read
+        return None
 
 
 def _status_of(raw: Any, code: str | None, kind: str | None) -> int:
     if isinstance(raw, int) and 400 <= raw < 600:
         return raw
-    if code is not None and code.isascii() and code.isdigit() and 400 <= int(code) < 600:
+    if code is not None and _STATUS_AS_CODE.fullmatch(code):
         return int(code)
     for word in (code, kind):
         if word in _STATUS_BY_WORD:
@@ -147,8 +162,17 @@ def _status_of(raw: Any, code: str | None, kind: str | None) -> int:
     return 500
 
 
-def _is_missing_model(code: str | None, kind: str | None, message: str) -> bool:
-    return "model" in f"{code} {kind} {message}".lower()
+def _is_missing_model(reported: Mapping[str, Any], message: str, model: str) -> bool:
+    """Tell whether a 404 is about the model, which takes the deployment away for minutes.
+
+    Upstreams quote their callers, so the word "model" somewhere in a sentence says nothing: a sentence must begin with
+    it, or name the very model that was asked for.
+    """
+    if reported.get("param") == "model" or _NO_MODEL in (reported.get("code"), reported.get("type")):
+        return True
+    if _TELLS_OF_MODEL.match(message):
+        return True
+    return bool(model) and re.search(rf"(?<![\w./-]){re.escape(model)}(?![\w/-]|[.:]\w)", message) is not None
 
 
 def _context_message(reported: Mapping[str, Any], message: str) -> str:
@@ -168,6 +192,7 @@ def _context_param(reported: Mapping[str, Any]) -> str | None:
 # Other refusals (405, 406, 415, 418 …) are about how the gateway asked, so another deployment may do better.
 _REJECTED = frozenset({400, 413, 422, 451})
 _UNPAID = "insufficient_quota"
+_NO_MODEL = "model_not_found"
 _STATUS_BY_WORD = {
     "invalid_request_error": 400,
     "context_length_exceeded": 400,

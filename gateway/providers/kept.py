@@ -33,7 +33,7 @@ def found_nobody(error: BaseException, connector: aiohttp.BaseConnector | None) 
 
 
 class _Listener(ResponseHandler):
-    """Marks the errors of a connection that was lost in the middle of an answer.
+    """Marks the errors of a connection that was lost in the middle of an answer, and is no more lent once it spoke unasked.
 
     aiohttp makes a parser for each answer, so one that was fed tells that an answer began. This costs a request nothing
     but an assignment for what it receives.
@@ -44,6 +44,14 @@ class _Listener(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         self._fed = self._parser
         ResponseHandler.data_received(self, data)  # super() would cost as much as the rest of this
+
+    def is_connected(self) -> bool:
+        """Tell whether a request may be sent over it.
+
+        aiohttp looks for left-over bytes only when a connection is put back; what came since would be read as the answer
+        to the next request, which is somebody else's.
+        """
+        return super().is_connected() and not self.should_close
 
     def set_exception(self, exc: BaseException, *cause: Any) -> None:
         if self._fed is not None and self._fed is self._parser:

@@ -28,6 +28,7 @@ from gateway.providers.litellm_fields import fit_budget, settle, wire_of
 from gateway.providers.litellm_images import fields_taken, fit, image_reply
 from gateway.providers.litellm_line import Line, Transport
 from gateway.providers.litellm_opening import lend
+from gateway.providers.litellm_parts import refuse_sound, unnumber
 from gateway.providers.litellm_reply import chat_reply, embedding_reply
 from gateway.providers.litellm_request import SENT_FIELDS, keywords, streams, unmapped
 from gateway.providers.litellm_stream import LiteLLMStream, Source
@@ -37,6 +38,8 @@ from gateway.providers.sweeper import Sweeper, TimeLimit
 
 # Those that take our connections, and whose streams are in litellm's own form.
 _OVER_OUR_LINES = frozenset({"anthropic", "bedrock", "gemini", "vertex_ai"})
+# Those whose streams are the pieces of OpenAI's own client, which have all that litellm's form has.
+_OPENAI = frozenset({"azure", "openai"})
 # Those of which litellm says that every piece is the last, and to which it adds a temperature of its own.
 _GOOGLE = frozenset({"gemini", "vertex_ai"})
 # Those that litellm asks for images in a thread, which waits there for the answer.
@@ -77,6 +80,7 @@ class LiteLLM:
         is_told = settings.base_url is not None or settings.prefix == "openai"
         self._foreign = frozenset() if is_told else _FALLBACKS
         self._is_over_our_lines = settings.prefix in _OVER_OUR_LINES
+        self._is_direct = self._is_over_our_lines or settings.prefix in _OPENAI
         self._sweeper = Sweeper()
         self._transport = Transport()
         self._threads = Threads()
@@ -107,7 +111,7 @@ class LiteLLM:
             is_stream=is_stream,
             begun=go_on,
             unsaid=("temperature",) if is_google and "temperature" not in made else (),
-            endings=Endings() if is_google and is_stream else None,
+            endings=Endings() if is_stream and (is_google or not self._is_direct) else None,
             foreign=self._foreign,
         )
         try:
@@ -128,7 +132,9 @@ class LiteLLM:
         with unseen(self._account_variables):
             self._complete(made, library, exchange)
             answer = await self._call(library, made, exchange, line)
-            return await self._begin_stream(answer, exchange, line) if line.is_stream else _read(answer, exchange)
+            if line.is_stream:
+                return await self._begin_stream(answer, exchange, line)
+            return _read(answer, exchange, signs=self._signs(exchange))
 
     def _complete(self, made: dict[str, Any], library: Any, exchange: Exchange) -> None:
         known = (exchange.model, exchange.endpoint)
@@ -153,7 +159,11 @@ class LiteLLM:
 
     def _settle(self, made: dict[str, Any], library: Any, exchange: Exchange, mapped: frozenset[str]) -> None:
         prefix, model = self._settings.prefix, exchange.model
-        settle(made, wire_of(prefix, model), SENT_FIELDS - exchange.allowed_extra, mapped)
+        wire = wire_of(prefix, model)
+        settle(made, wire, SENT_FIELDS - exchange.allowed_extra, mapped)
+        unnumber(made["messages"])
+        if wire == "gemini" and exchange.stream:
+            refuse_sound(made)
         if "reasoning_effort" in made and "claude" in model:
             fit_budget(made, thinking_of(library, made["reasoning_effort"], prefix, model))
 
@@ -162,6 +172,10 @@ class LiteLLM:
             line.is_cancellable = True  # these threads take care of what they made for nobody
             return await self._threads.run(library.image_generation, aimg_generation=True, **made)
         return await getattr(library, _FUNCTIONS[exchange.endpoint])(**made)
+
+    def _signs(self, exchange: Exchange) -> bool:
+        """Tell whether the upstream continues the thoughts that it signed: litellm has no way to send Google's back."""
+        return wire_of(self._settings.prefix, exchange.model) != "gemini"
 
     def _blocks(self, exchange: Exchange) -> bool:
         return exchange.endpoint == "images/generations" and self._settings.prefix in _IMAGES_BLOCK
@@ -178,8 +192,8 @@ class LiteLLM:
         await self._transport.close()
 
     async def _begin_stream(self, wrapper: Any, exchange: Exchange, line: Line) -> LiteLLMStream:
-        source = Source(wrapper, line, is_direct=self._is_over_our_lines)
-        chunks = Chunks(exchange.model, wants_usage=exchange.wants_usage)
+        source = Source(wrapper, line, is_direct=self._is_direct)
+        chunks = Chunks(exchange.model, wants_usage=exchange.wants_usage, signs=self._signs(exchange))
         stream = LiteLLMStream(source, chunks, line, exchange.patience, self._sweeper, self._secrets)
         try:
             await source.open()
@@ -206,9 +220,9 @@ class LiteLLM:
         return library
 
 
-def _read(answer: Any, exchange: Exchange) -> PlainReply:
+def _read(answer: Any, exchange: Exchange, *, signs: bool) -> PlainReply:
     if exchange.endpoint == "embeddings":
         return embedding_reply(answer, exchange)
     if exchange.endpoint == "images/generations":
         return image_reply(answer, exchange)
-    return chat_reply(answer, exchange)
+    return chat_reply(answer, exchange, signs=signs)

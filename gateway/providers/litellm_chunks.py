@@ -5,10 +5,20 @@ Pure: takes in litellm's pieces one by one and gives events; waiting for pieces 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.call import Usage
 from gateway.providers.litellm_images import pictures_of
+from gateway.providers.litellm_parts import (
+    Thoughts,
+    audio_of,
+    call_of,
+    legacy_call_of,
+    plain,
+    refusal_of,
+    source_in,
+)
 from gateway.providers.litellm_reply import (
     NO_ARGUMENTS,
     completion_id,
@@ -16,12 +26,25 @@ from gateway.providers.litellm_reply import (
     is_of_upstream,
     logprobs_of,
     usage_of,
+    without_untold,
 )
 from gateway.wire import DONE_EVENT, encode_event, read_usage
 
 
 class _Choice:
-    __slots__ = ("calls", "finish", "hidden", "index", "latest", "silent")
+    __slots__ = (
+        "block",
+        "calls",
+        "finish",
+        "hidden",
+        "index",
+        "latest",
+        "legacy",
+        "length",
+        "silent",
+        "sources",
+        "thoughts",
+    )
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -30,13 +53,39 @@ class _Choice:
         self.latest = -1
         self.silent: set[int] = set()  # calls of which no arguments came yet
         self.hidden: set[int] = set()  # upstream's indices of the calls it answers itself
+        self.legacy = False  # whether a function was called in the form that came before tools
+        self.length = 0  # characters of text so far
+        self.block = 0  # where in them the upstream's latest block of text begins
+        self.sources: list[dict[str, Any]] = []
+        self.thoughts = Thoughts()
+
+    def closing(self) -> dict[str, Any]:
+        """Return what is only said when it is whole; clients that put pieces together want an index in each item."""
+        whole = {"thinking_blocks": self.thoughts.blocks, "annotations": self.sources}
+        return {
+            name: [{"index": index, **item} for index, item in enumerate(items)]
+            for name, items in whole.items()
+            if items
+        }
+
+    @property
+    def reason(self) -> str:
+        told = self.finish or "stop"
+        if self.legacy and told in ("stop", "tool_calls"):
+            return "function_call"
+        return finish_reason(told, has_calls=self.latest >= 0)
 
 
 class Chunks:
-    """One stream's chunks: each choice's role first and its finish last, the usage in the end if it was asked for."""
+    """One stream's chunks: each choice's role first and its finish last, the usage in the end if it was asked for.
 
-    def __init__(self, model: str, *, wants_usage: bool) -> None:
+    `signs` says that this upstream continues thoughts that are sent back to it.
+    """
+
+    def __init__(self, model: str, *, wants_usage: bool, signs: bool = False) -> None:
         self._model = model
+        self._signs = signs
+        self._thought = False
         self._wants_usage = wants_usage
         self._head: dict[str, Any] | None = None
         self._choices: dict[int, _Choice] = {}
@@ -44,7 +93,7 @@ class Chunks:
 
     @property
     def usage(self) -> Usage | None:
-        return read_usage(self._usage)
+        return read_usage(without_untold(self._usage, thought=self._thought))
 
     @property
     def begun(self) -> int:
@@ -66,6 +115,12 @@ class Chunks:
             self._begin(getattr(piece, "id", None), getattr(piece, "created", 0))
         return b"".join([self._feed_choice(choice) for choice in told])
 
+    def note_finishes(self, told: Mapping[int, str]) -> None:
+        """Take in why choices ended, by index, where litellm lost it."""
+        for index, reason in told.items():
+            if index in self._choices and self._choices[index].finish is None:
+                self._choices[index].finish = reason
+
     def closing(self) -> bytes:
         """Return the end of a good stream."""
         events = []
@@ -73,10 +128,11 @@ class Chunks:
             for index in sorted(choice.silent):
                 delta = {"index": index, "function": {"arguments": NO_ARGUMENTS}}
                 events.append(self._event(choice, {"tool_calls": [delta]}))
-            finish = finish_reason(choice.finish or "stop", has_calls=choice.latest >= 0)
-            events.append(self._event(choice, {}, finish))
-        if self._wants_usage and self._head is not None and self._usage is not None:
-            events.append(encode_event({**self._head, "choices": [], "usage": self._usage}))
+            events += [self._event(choice, {name: items}) for name, items in choice.closing().items()]
+            events.append(self._event(choice, {}, choice.reason))
+        usage = without_untold(self._usage, thought=self._thought)
+        if self._wants_usage and self._head is not None and usage is not None:
+            events.append(encode_event({**self._head, "choices": [], "usage": usage}))
         return b"".join(events) + DONE_EVENT
 
     def _begin(self, told_id: Any, created: Any) -> None:
@@ -118,18 +174,42 @@ class Chunks:
     def _feed_choice(self, told: Any) -> bytes:
         choice, events = self._choice(told.index or 0)
         delta = told.delta
-        if thoughts := getattr(delta, "reasoning_content", None):
-            events += self._event(choice, {"reasoning_content": thoughts})
-        if content := getattr(delta, "content", None):
-            events += self._event(choice, {"content": content}, logprobs=logprobs_of(told))
-        if pictures := pictures_of(delta):
-            events += self._event(choice, {"images": pictures})
+        self._note_parts(choice, delta)
+        content = getattr(delta, "content", None)
+        said: list[dict[str, Any]] = [
+            {"reasoning_content": getattr(delta, "reasoning_content", None)},
+            {"content": content},
+            {"refusal": refusal_of(delta)},
+            {"images": pictures_of(delta)},
+            {"audio": audio_of(delta)},
+            {"function_call": legacy_call_of(delta)},
+        ]
+        for part in said:
+            if any(part.values()):
+                events += self._event(choice, part, logprobs=logprobs_of(told) if "content" in part else None)
         for call in getattr(delta, "tool_calls", None) or ():
             if not _is_hidden(choice, call):
                 events += self._event(choice, {"tool_calls": [_call_delta(choice, call)]})
         if told.finish_reason and choice.finish in (None, "stop"):  # Google's pieces say stop before and after the end
             choice.finish = told.finish_reason
         return events
+
+    def _note_parts(self, choice: _Choice, delta: Any) -> None:
+        """Note what is said at the end, or only counts."""
+        thoughts = getattr(delta, "thinking_blocks", None)
+        self._thought = self._thought or bool(thoughts or getattr(delta, "reasoning_content", None))
+        if self._signs:
+            choice.thoughts.feed(thoughts)
+        if getattr(delta, "function_call", None) is not None:
+            choice.legacy = True
+        content = getattr(delta, "content", None) or ""
+        choice.length += len(content)
+        choice.sources += [plain(source) for source in getattr(delta, "annotations", None) or ()]
+        source = source_in(delta, choice.block, choice.length)
+        if source is not None:
+            choice.sources.append(source)
+        elif not content:
+            choice.block = choice.length  # a piece without text stands between Anthropic's blocks
 
     def _event(self, choice: _Choice, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> bytes:
         shaped = {"index": choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -151,18 +231,20 @@ def _is_hidden(choice: _Choice, told: Any) -> bool:
 
 def _call_delta(choice: _Choice, told: Any) -> dict[str, Any]:
     """Return a piece of a tool call: id and name with its first piece only, since clients put pieces together."""
-    theirs, arguments = told.index or 0, told.function.arguments or ""
+    theirs, call = told.index or 0, call_of(told)
+    kind = call["type"]
+    said = call[kind]
+    field = "arguments" if kind == "function" else "input"
     known = choice.calls.get(theirs)
     if known is not None and told.id in (None, "", known[0]):
-        if arguments:
+        if said[field]:
             choice.silent.discard(known[1])
-        return {"index": known[1], "function": {"arguments": arguments}}
+        return {"index": known[1], kind: {field: said[field]}}
     choice.latest += 1
     choice.calls[theirs] = (told.id or "", choice.latest)
-    if not arguments:
+    if not said[field] and kind == "function":
         choice.silent.add(choice.latest)
-    function = {"name": told.function.name or "", "arguments": arguments}
-    return {"index": choice.latest, "id": told.id or f"call_{choice.latest}", "type": "function", "function": function}
+    return {"index": choice.latest, "id": told.id or f"call_{choice.latest}", **call}
 
 
 def _larger(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which fields of a request an upstream's sentence complains of, in OpenAI's words.
+"""Which fields of a request an upstream's sentence complains of, or one of litellm's, in OpenAI's words.
 
 Upstreams with a wire of their own name no code and no param, so their sentences are read. Only what a sentence begins
 with counts: further on anything may be quoted, also from the request. Statuses are not looked at here.
@@ -34,6 +34,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "budgettokens": _THOUGHTS,
         "candidatecount": ("n",),
         "effort": _THOUGHTS,
+        "forced tool use": ("tool_choice",),
         "frequencypenalty": ("frequency_penalty",),
         "json mode": ("response_format",),
         "logitbias": ("logit_bias",),
@@ -103,6 +104,12 @@ _VALUES = (
     re.compile(rf"invalid {_FIELD}: only \S+ is allowed", re.IGNORECASE),
     re.compile(rf"{_FIELD}(?: value)? (?:must|may only) be (?:set to )?\d+(?:\.\d+)?(?: but|\.? |\.?$)", re.IGNORECASE),
 )
+# litellm's own, of models and providers that it knows; the word is one of OpenAI's fields.
+_OWN = re.compile(
+    r"\S{1,200}(?: models)? (?:does not|doesn't|don't) support (?:"
+    r"(?P<all>parameters: )?\[(?P<names>[\w', ]*)\]|'?(?P<word>forced tool use|[a-z_]+\b(?!-))'?(?P<value>=\S+)?)"
+    r"(?P<thinking> while reasoning is active)?"
+)
 _NO_CHOICE = re.compile(r"Only one candidate can be specified", re.IGNORECASE)
 _NO_BUDGET = re.compile(r"Budget \d+ is invalid", re.IGNORECASE)
 
@@ -114,6 +121,24 @@ def read_complaint(message: str) -> Complaint | None:
     if group := _GROUP.match(message):
         message = message[group.end() :]
     return _read_clash(message) or _read_lack(message) or _read_value(message)
+
+
+def read_own_complaint(message: str) -> Complaint | None:
+    """Return what litellm says by itself that a model or provider does not support, None if it says something else."""
+    told = _OWN.match(message)
+    if told is None:
+        return None
+    fields = tuple(re.findall(r"\w+", told["names"] or "")) if told["word"] is None else _own_fields(told)
+    if not fields:
+        return None
+    if told["thinking"]:
+        return Complaint((*fields, *_THOUGHTS), clashes=True)
+    return Complaint(fields, "unsupported_value" if told["value"] else "unsupported_parameter")
+
+
+def _own_fields(told: re.Match[str]) -> tuple[str, ...]:
+    word = told["word"]
+    return _fields(word) or ((word,) if told["value"] else ())
 
 
 def _read_clash(message: str) -> Complaint | None:

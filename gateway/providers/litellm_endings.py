@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.wire import data_of
@@ -18,12 +18,12 @@ _BLANK_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
 
 
 class Endings:
-    """Counts the choices whose end was said, by Google, Anthropic or in OpenAI's form."""
+    """Notes the choices whose end was said, by Google, Anthropic or in OpenAI's form."""
 
     __slots__ = ("_ended", "_rest")
 
     def __init__(self) -> None:
-        self._ended: set[int] = set()
+        self._ended: dict[int, str] = {}
         self._rest = bytearray()  # the event that has not ended yet
 
     @property
@@ -34,7 +34,12 @@ class Endings:
     @property
     def count(self) -> int:
         """Return how many choices have ended, also by an event whose blank line was left out."""
-        return len(self._ended.union(_read(bytes(self._rest))))
+        return len(self.reasons)
+
+    @property
+    def reasons(self) -> Mapping[int, str]:
+        """Return why choices have ended, by their index."""
+        return {**self._ended, **dict(_read(bytes(self._rest)))}
 
     def feed(self, piece: bytes) -> None:
         """Take in the next bytes, which may begin and end anywhere."""
@@ -48,8 +53,8 @@ class Endings:
             del rest[:end]
 
 
-def _read(events: bytes) -> Iterator[int]:
-    """Yield the index of each choice that these events say the end of."""
+def _read(events: bytes) -> Iterator[tuple[int, str]]:
+    """Yield the index of each choice that these events say the end of, and the reason."""
     if _ENDING.search(events) is None:
         return
     for event in events.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
@@ -57,18 +62,18 @@ def _read(events: bytes) -> Iterator[int]:
             yield from _ended(_object(data_of(event + b"\n\n")))
 
 
-def _ended(said: dict[str, Any]) -> Iterator[int]:
+def _ended(said: dict[str, Any]) -> Iterator[tuple[int, str]]:
     feedback, delta = said.get("promptFeedback"), said.get("delta")
     if isinstance(feedback, dict) and isinstance(feedback.get("blockReason"), str):
-        yield 0
+        yield 0, feedback["blockReason"]
     if said.get("type") == "message_delta" and isinstance(delta, dict) and isinstance(delta.get("stop_reason"), str):
-        yield 0
+        yield 0, delta["stop_reason"]
     for group, name in (("candidates", "finishReason"), ("choices", "finish_reason")):
         choices = said.get(group)
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and isinstance(choice.get(name), str):
                 index = choice.get("index", 0)
-                yield index if type(index) is int else 0
+                yield index if type(index) is int else 0, choice[name]
 
 
 def _object(data: bytes) -> dict[str, Any]:

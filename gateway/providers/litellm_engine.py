@@ -6,6 +6,7 @@ What is asked of it is said in `litellm_request.py`; this module knows its switc
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
@@ -29,6 +30,7 @@ _SETTINGS: dict[str, Any] = {
     "disable_token_counter": True,
     "disable_streaming_logging": True,
     "disable_add_transform_inline_image_block": True,
+    "REPEATED_STREAMING_CHUNK_LIMIT": sys.maxsize,  # a ruled line is a good answer
 }
 _CALLBACKS = (
     "callbacks",

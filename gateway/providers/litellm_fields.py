@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import UpstreamRejected
+from gateway.providers.pricemap import look_up
 
 # Their translation is known here; what others take is theirs to judge.
 _KNOWN = frozenset({"anthropic", "bedrock", "gemini"})
@@ -31,9 +32,12 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
 )
 # litellm's own lists of fields are wrong in these.
 _CARRIED: Mapping[str, frozenset[str]] = MappingProxyType({"gemini": frozenset({"audio", "top_logprobs"})})
-_LOST: Mapping[str, frozenset[str]] = MappingProxyType({"gemini": frozenset({"parallel_tool_calls"})})
+_LOST: Mapping[str, frozenset[str]] = MappingProxyType(
+    dict.fromkeys(("gemini", "nova"), frozenset({"parallel_tool_calls"}))
+)
 _ALWAYS = frozenset({"max_completion_tokens", "max_tokens", "messages"})
 _UNSAID_TOKENS = 8192  # where the wire wants a longest answer; litellm would say all that the model can make
+_THINKERS_CAN = 32_000  # the longest answer of the least of Claude's models that think within a budget
 SMALLEST_BUDGET = 1024  # tokens; Anthropic thinks with no fewer
 
 
@@ -47,7 +51,10 @@ def settle(made: dict[str, Any], wire: str, names: frozenset[str], mapped: froze
         return
     if made.get("parallel_tool_calls") is True or not made.get("tools"):
         made.pop("parallel_tool_calls", None)  # Anthropic takes no word of tools where there are none
-    taken = (mapped | _ALWAYS | _CARRIED.get(wire, frozenset())) - _LOST.get(wire, frozenset())
+    lost = _LOST.get(wire, frozenset())
+    if wire == "bedrock" and "claude" not in made["model"]:
+        lost = _LOST["nova"]
+    taken = (mapped | _ALWAYS | _CARRIED.get(wire, frozenset())) - lost
     lacking = sorted((made.keys() & names) - taken)
     for name in lacking:
         if name in _HINTS or (name in _DEFAULTS and made[name] == _DEFAULTS[name]):
@@ -69,15 +76,25 @@ def wire_of(prefix: str, model: str) -> str:
 def fit_budget(made: dict[str, Any], thinking: Any) -> None:
     """Keep the tokens of thinking below the longest answer, which holds both; where they cannot be, do not think.
 
-    `thinking` is what litellm makes of the call's `reasoning_effort`.
+    `thinking` is what litellm makes of the call's `reasoning_effort`. Where nobody said how long an answer may be, it is
+    as long as the model can make it: litellm would cut it a little behind the thinking.
     """
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
     longest = made.get("max_tokens") or made.get("max_completion_tokens")
-    if budget is None or longest is None or budget < longest:
+    if budget is None:
+        return
+    if longest is None:
+        longest = made["max_tokens"] = _longest_answer(*made["model"].split("/", 1))
+    if budget < longest:
         return
     del made["reasoning_effort"]
     if longest > SMALLEST_BUDGET:
         made["thinking"] = {"type": "enabled", "budget_tokens": max(SMALLEST_BUDGET, longest // 2)}
+
+
+def _longest_answer(prefix: str, model: str) -> int:
+    facts = look_up(prefix, model)
+    return (facts.max_output_tokens if facts else None) or _THINKERS_CAN
 
 
 def _refuse(names: Iterable[str]) -> None:

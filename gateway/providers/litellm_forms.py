@@ -47,7 +47,7 @@ _INSTRUCTIONS = frozenset({"developer", "system"})
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 _THOUGHTS = ("thinking", "redacted_thinking")
-_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[^,;]+)*;base64,[^\s]")
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[^,;]+)*;base64,[A-Za-z0-9+/][A-Za-z0-9+/=\s]*", re.ASCII)
 _NAMES: Mapping[type, str] = {str: "a string", list: "an array", dict: "an object"}
 _TYPES: Mapping[str, type] = {
     "audio": dict,
@@ -179,7 +179,7 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any], str], None]] = {
 
 def _check_data(url: Any, path: str, code: str) -> None:
     _expect(url, str, path)
-    if not _DATA_URL.match(url):
+    if not _DATA_URL.fullmatch(url):
         _refuse("Expected a data: URL with a media type and base64: 'data:image/png;base64,…'", path, code)
 
 
@@ -233,6 +233,8 @@ def _check_legacy(wire: _Wire, path: str) -> None:
 def _check_tool(tool: Mapping[str, Any], path: str, wire: _Wire) -> None:
     kind = tool.get("type")
     if kind == "function":
+        # Its `strict` is let go where there is no word for it: clients set it on every tool, the schema says the same
+        # as without it, and arguments are for the caller to check, as everywhere.
         _expect(tool.get("function"), dict, f"{path}.function")
         if tool["function"].get("parameters") is not None:
             _expect(tool["function"]["parameters"], dict, f"{path}.function.parameters")

@@ -12,6 +12,7 @@ from json import JSONDecodeError
 
 from gateway.errors import EndpointNotServed, GatewayError, UpstreamRejected, UpstreamUnavailable
 from gateway.providers.classify import scrub
+from gateway.providers.litellm_complaints import read_own_complaint
 
 # Packages that ask somebody: their errors are never about the form of a request.
 _NETWORK = frozenset({"aiohttp", "httpcore", "httpx", "openai", "requests", "urllib3"})
@@ -104,7 +105,7 @@ def untranslatable(error: BaseException, sentence: str, endpoint: str, secrets: 
     """Return the caller's error for a request that litellm could not put into the upstream's words.
 
     `sentence` is litellm's, which may quote the request: it is shown if somebody meant it to be read, and nothing is
-    concluded from it but the `param`.
+    concluded from it but which fields it is about, and whether the model lacks them.
     """
     if _BAD_MEDIA.search(sentence):
         return UpstreamRejected(
@@ -113,11 +114,18 @@ def untranslatable(error: BaseException, sentence: str, endpoint: str, secrets: 
             code="invalid_value",
         )
     code, param = getattr(error, "code", None), _param(error, sentence, endpoint)
-    return UpstreamRejected(
+    told = isinstance(code, str) and not code.isdigit()
+    lack = None if told else read_own_complaint(sentence)
+    if lack is not None:
+        code, param, told = lack.code, lack.fields[0], True
+    refused = UpstreamRejected(
         scrub(sentence, secrets) if _is_speakable(error, sentence) else _own_sentence(param, endpoint),
         param=param,
-        code=scrub(code, secrets) if isinstance(code, str) and not code.isdigit() else "invalid_value",
+        code=scrub(str(code), secrets) if told else "invalid_value",
     )
+    if lack is not None:
+        refused.fields, refused.clashes = lack.fields, lack.clashes
+    return refused
 
 
 def _is_speakable(error: BaseException, sentence: str) -> bool:

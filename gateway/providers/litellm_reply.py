@@ -13,10 +13,13 @@ from typing import Any
 from gateway.errors import UpstreamProtocolError
 from gateway.providers.base import Exchange, PlainReply
 from gateway.providers.litellm_images import pictures_of
-from gateway.wire import dump, read_usage
+from gateway.providers.litellm_parts import Thoughts, audio_of, call_of, get, legacy_call_of, refusal_of, sources_of
+from gateway.wire import dump, find_flaw, read_usage
 
 _FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 NO_ARGUMENTS = "{}"
+_BYTES_OF_A_TOKEN = 4  # roughly, of text in UTF-8
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _OTHER_FINISHES: Mapping[str, str] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -64,9 +67,20 @@ def usage_of(told: Any) -> dict[str, Any] | None:
     return usage
 
 
-def chat_reply(answer: Any, exchange: Exchange) -> PlainReply:
-    """Return the `chat.completion`; raises UpstreamProtocolError for an answer with nothing in it."""
-    choices = [_choice(index, choice) for index, choice in enumerate(answer.choices or ())]
+def without_untold(usage: dict[str, Any] | None, *, thought: bool) -> dict[str, Any] | None:
+    """Return the usage without the nought that litellm puts where the upstream thought and told no count of it."""
+    group = "completion_tokens_details"
+    if usage is None or not thought or usage.get(group, {}).get("reasoning_tokens") != 0:
+        return usage
+    return {name: count for name, count in usage.items() if name != group}
+
+
+def chat_reply(answer: Any, exchange: Exchange, *, signs: bool = False) -> PlainReply:
+    """Return the `chat.completion`; `signs` says that this upstream continues thoughts that are sent back to it.
+
+    Raises UpstreamProtocolError for an answer with nothing in it.
+    """
+    choices = [_choice(index, choice, signs=signs) for index, choice in enumerate(answer.choices or ())]
     if not choices:
         raise _empty()
     payload = {
@@ -76,28 +90,47 @@ def chat_reply(answer: Any, exchange: Exchange) -> PlainReply:
         "model": exchange.model,
         "choices": choices,
     }
-    if usage := usage_of(getattr(answer, "usage", None)):
+    thought = any("reasoning_content" in each["message"] or "thinking_blocks" in each["message"] for each in choices)
+    if usage := without_untold(usage_of(getattr(answer, "usage", None)), thought=thought):
         payload["usage"] = usage
     return PlainReply(dump(payload), read_usage(usage))
 
 
-def _choice(index: int, told: Any) -> dict[str, Any]:
-    calls = [_tool_call(call) for call in told.message.tool_calls or () if not is_of_upstream(call.id)]
-    message: dict[str, Any] = {"role": "assistant", "content": told.message.content or None, "refusal": None}
-    if not calls and message["content"] is None:
+def _choice(index: int, told: Any, *, signs: bool) -> dict[str, Any]:
+    said = told.message
+    calls = [_tool_call(call) for call in said.tool_calls or () if not is_of_upstream(call.id)]
+    parts = {
+        "reasoning_content": getattr(said, "reasoning_content", None),
+        "thinking_blocks": _thoughts(said) if signs else None,
+        "images": pictures_of(said),
+        "audio": audio_of(said),
+        "annotations": sources_of(said),
+        "tool_calls": calls,
+        "function_call": _legacy_call(said),
+    }
+    message: dict[str, Any] = {"role": "assistant", "content": said.content or None, "refusal": refusal_of(said)}
+    if not any((calls, parts["audio"], parts["function_call"], message["content"], message["refusal"])):
         message["content"] = ""
-    if thoughts := getattr(told.message, "reasoning_content", None):
-        message["reasoning_content"] = thoughts
-    if pictures := pictures_of(told.message):
-        message["images"] = pictures
-    if calls:
-        message["tool_calls"] = calls
+    message |= {name: part for name, part in parts.items() if part}
+    word = told.finish_reason or "stop"
+    is_legacy = bool(parts["function_call"]) and word in ("stop", "tool_calls")
     return {
         "index": index,
         "message": message,
         "logprobs": logprobs_of(told),
-        "finish_reason": finish_reason(told.finish_reason or "stop", has_calls=bool(calls)),
+        "finish_reason": "function_call" if is_legacy else finish_reason(word, has_calls=bool(calls)),
     }
+
+
+def _thoughts(message: Any) -> list[dict[str, Any]]:
+    thoughts = Thoughts()
+    thoughts.feed(getattr(message, "thinking_blocks", None))
+    return thoughts.blocks
+
+
+def _legacy_call(message: Any) -> dict[str, str] | None:
+    said = legacy_call_of(message)
+    return {"arguments": NO_ARGUMENTS, **said} if said.get("name") else None
 
 
 def logprobs_of(choice: Any) -> Any:
@@ -108,39 +141,54 @@ def logprobs_of(choice: Any) -> Any:
 
 
 def _tool_call(told: Any) -> dict[str, Any]:
-    function = {"name": told.function.name or "", "arguments": told.function.arguments or NO_ARGUMENTS}
-    return {"id": told.id, "type": "function", "function": function}
+    call = call_of(told)
+    if call["type"] == "function":
+        call["function"]["arguments"] = call["function"]["arguments"] or NO_ARGUMENTS
+    return {"id": told.id, **call}
 
 
 def embedding_reply(answer: Any, exchange: Exchange) -> PlainReply:
-    """Return the list of vectors in the order of the inputs, as floats or base64 as the caller wants them."""
-    vectors = [_get(item, "embedding") for item in _in_order(answer.data or ())]
-    given = exchange.body.get("input")
-    expected = len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
-    if len(vectors) != expected:
-        raise UpstreamProtocolError(
-            f"The upstream answered {len(vectors)} vectors to {expected} inputs.", code="upstream_bad_response"
-        )
+    """Return the list of vectors in the order of the inputs, as floats or base64 as the caller wants them.
+
+    Raises UpstreamProtocolError for what are not the vectors that were asked for.
+    """
+    told = (usage_of(getattr(answer, "usage", None)) or {}).get("prompt_tokens", 0)
+    tokens = told or _estimate(exchange.body.get("input"))  # clients want a figure, and nought would be a wrong one
+    counted = {"prompt_tokens": tokens, "total_tokens": tokens}
+    data = [
+        {"object": "embedding", "index": index, "embedding": get(item, "embedding")}
+        for index, item in enumerate(_in_order(answer.data or ()))
+    ]
+    payload = {"object": "list", "data": data, "model": exchange.model, "usage": counted}
+    flaw = find_flaw(payload, exchange.body, dump(payload))
+    if flaw is None and not all(_is_finite(each["embedding"]) for each in data):
+        flaw = "an embedding that is no vector of numbers"
+    if flaw is not None:
+        raise UpstreamProtocolError(f"The upstream's answer has {flaw}.", code="upstream_bad_response")
     encode = _as_base64 if exchange.body.get("encoding_format") == "base64" else _as_floats
-    usage = usage_of(getattr(answer, "usage", None)) or {"prompt_tokens": 0}
-    counted = {"prompt_tokens": usage["prompt_tokens"], "total_tokens": usage["prompt_tokens"]}
-    payload = {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": encode(vector)} for index, vector in enumerate(vectors)
-        ],
-        "model": exchange.model,
-        "usage": counted,
-    }
-    return PlainReply(dump(payload), read_usage(counted))
+    for each in data:
+        each["embedding"] = encode(each["embedding"])
+    return PlainReply(dump(payload), read_usage(counted) if told else None)
+
+
+def _estimate(given: Any) -> int:
+    """Return about how many tokens the input of embeddings has, where the upstream does not tell: one for four bytes."""
+    if isinstance(given, str):
+        return max(1, len(given.encode("utf-8", "replace")) // _BYTES_OF_A_TOKEN)
+    return sum(_estimate(each) if isinstance(each, str | list) else 1 for each in given or ())
+
+
+def _is_finite(vector: Any) -> bool:
+    """Tell whether numbers, which Python's reader of JSON takes for infinite too, fit into what base64 is made of."""
+    return isinstance(vector, str) or all(abs(number) <= _LARGEST_FLOAT32 for number in vector)
 
 
 def _in_order(items: Sequence[Any]) -> Sequence[Any]:
     """Return the items by the index that each has; as they came where an upstream gives none that can be right."""
-    places = [_get(item, "index") for item in items]
+    places = [get(item, "index") for item in items]
     if not all(type(place) is int for place in places) or len(set(places)) != len(places):
         return items
-    return sorted(items, key=lambda item: int(_get(item, "index")))
+    return sorted(items, key=lambda item: int(get(item, "index")))
 
 
 def _as_base64(vector: Any) -> str:
@@ -154,10 +202,6 @@ def _as_floats(vector: Any) -> Iterable[float]:
         return list(vector)
     packed = base64.b64decode(vector)
     return struct.unpack(f"<{len(packed) // 4}f", packed)
-
-
-def _get(item: Any, name: str) -> Any:
-    return item.get(name) if isinstance(item, dict) else getattr(item, name, None)
 
 
 def _empty() -> UpstreamProtocolError:

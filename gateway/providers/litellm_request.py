@@ -1,7 +1,8 @@
 """What litellm is asked: a fresh set of keywords, of which the caller fills in only those on a list.
 
-Every keyword of litellm's steers something, so nothing is passed on by default. Nothing inside messages, tools and
-schemas is ever altered; forms that would not arrive are refused in `litellm_forms.py`.
+Every keyword of litellm's steers something, so nothing is passed on by default. Nothing that messages, tools and
+schemas say is ever altered; turns are put for their wire in `litellm_turns.py`, forms that would not arrive are refused
+in `litellm_forms.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import Any
 
 from gateway.errors import EndpointNotServed, UpstreamRejected, UpstreamUnavailable
 from gateway.providers.base import Exchange
+from gateway.providers.litellm_files import settle_files
 from gateway.providers.litellm_forms import check_forms
 from gateway.providers.litellm_images import IMAGE_FIELDS
 from gateway.providers.litellm_media import check_media
+from gateway.providers.litellm_parameters import settle_parameters
 from gateway.providers.litellm_schemas import check_schemas, check_size
+from gateway.providers.litellm_turns import settle_turns
 from gateway.providers.settings import LiteLLMSettings
 from gateway.wire import CHAT_FIELDS, STEERING
 
@@ -93,6 +97,9 @@ def _checked_fields(exchange: Exchange, prefix: str) -> dict[str, Any]:
     if is_chat:
         check_forms(fields, prefix, exchange.model)
         check_schemas(fields)
+        settle_parameters(fields, prefix, exchange.model)
+        settle_files(fields, prefix, exchange.model)
+        settle_turns(fields, prefix, exchange.model)
     return fields
 
 

@@ -6,7 +6,7 @@ Nothing is queued, as in `stream.py`. What the events hold is decided in `litell
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 from gateway.call import Flaw, Usage
@@ -26,13 +26,14 @@ class Source:
 
     `wrapper` is what litellm answered. Where the provider's pieces are already in litellm's own form they are read
     from below it: the wrapper would lose the finish of all choices but the first, count tokens and keep every piece.
-    Where the pieces cannot be believed about being the last, the line has noted the endings.
+    Where the pieces cannot be believed about being the last, or lose it, the line has noted the endings.
     """
 
     def __init__(self, wrapper: Any, line: Line, *, is_direct: bool) -> None:
         self._wrapper = wrapper
         self._line = line
         self._is_direct = is_direct
+        self._only_endings = is_direct and line.endings is not None
         self._pieces: AsyncIterator[Any] | None = None
 
     async def open(self) -> None:
@@ -50,12 +51,19 @@ class Source:
 
     def has_ended(self, choices: int) -> bool:
         """Tell whether the upstream itself said why it ended: litellm says so in its place if it did not."""
-        if self._line.endings is not None:
-            return self._line.endings.count >= choices
+        has_ended = self._line.endings is not None and self._line.endings.count >= choices
+        if has_ended or self._only_endings:
+            return has_ended
         if self._is_direct:
             return True
         names = ("received_finish_reason", "intermittent_finish_reason")
         return any(getattr(self._wrapper, name, None) is not None for name in names)
+
+    @property
+    def finishes(self) -> Mapping[int, str]:
+        """Return why choices ended, by index, where litellm may have lost it."""
+        endings = self._line.endings
+        return {} if endings is None or self._only_endings else endings.reasons
 
     async def close(self) -> None:
         for stream in (getattr(self._pieces, "streaming_response", None), self._pieces):
@@ -170,6 +178,7 @@ class LiteLLMStream:
 
     @property
     def _has_ended(self) -> bool:
+        self._chunks.note_finishes(self._source.finishes)
         return self._chunks.is_finished and self._source.has_ended(self._chunks.begun)
 
     def sweep(self, now: float) -> None:

@@ -13,11 +13,16 @@ from types import MappingProxyType
 from typing import Any
 
 _FINISHES: Mapping[str, str] = MappingProxyType({"model_context_window_exceeded": "length"})
+_DISPATCH = "_responses_try_dispatch_mcp_gateway"
+_CITE = "_convert_grounding_metadata_to_annotations"
 _TAUGHT = "__wrapped__"  # as `wraps` leaves it
 
 
 def teach() -> None:
-    """Tell litellm why Anthropic's answers end, and that Google calls a function of no arguments without any."""
+    """Tell litellm why Anthropic's answers end, and that Google leaves out empty arguments and the place nought.
+
+    And that no tools are of its own proxy server, whose code is not installed.
+    """
     known = getattr(import_module("litellm.litellm_core_utils.core_helpers"), "_FINISH_REASON_MAP", None)
     if isinstance(known, dict):
         for told, meant in _FINISHES.items():
@@ -26,6 +31,16 @@ def teach() -> None:
     read = getattr(google, "_transform_parts", None)
     if read is not None and not hasattr(read, _TAUGHT):
         google._transform_parts = staticmethod(_with_arguments(read))
+    cite = getattr(google, _CITE, None)
+    if cite is not None and not hasattr(cite, _TAUGHT):
+        setattr(google, _CITE, staticmethod(_with_places(cite)))
+    responses = import_module("litellm.responses.main")
+    if hasattr(responses, _DISPATCH):
+        setattr(responses, _DISPATCH, _take_nothing)
+
+
+def _take_nothing(*_: Any, **__: Any) -> None:
+    """Stand in for what would look at the tools of a call to OpenAI's Responses API."""
 
 
 def _with_arguments(read: Any) -> Any:
@@ -38,3 +53,31 @@ def _with_arguments(read: Any) -> Any:
         return read(parts, *more, **named)
 
     return read_all
+
+
+def _with_places(cite: Any) -> Any:
+    """Have sources named from the text's very beginning too, and all places in characters, which Google counts in bytes."""
+
+    @wraps(cite)
+    def cite_all(grounding_metadata: Any, content_text: Any) -> Any:
+        text = (content_text or "").encode("utf-8", "replace")
+        placed = [
+            {**metadata, "groundingSupports": [_placed(each, text) for each in metadata.get("groundingSupports") or ()]}
+            for metadata in grounding_metadata
+        ]
+        return cite(placed, content_text)
+
+    return cite_all
+
+
+def _placed(support: dict[str, Any], text: bytes) -> dict[str, Any]:
+    segment = {"startIndex": 0, **(support.get("segment") or {})}
+    places = {name: _in_characters(text, segment.get(name)) for name in ("startIndex", "endIndex")}
+    return {**support, "segment": {**segment, **places}}
+
+
+def _in_characters(text: bytes, place: Any) -> Any:
+    """Return a place in `text`; one beyond it is as it was, for the text before a piece of a stream is not known here."""
+    if not isinstance(place, int) or place > len(text):
+        return place
+    return len(text[:place].decode("utf-8", "ignore"))

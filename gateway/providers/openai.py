@@ -6,7 +6,7 @@ Which deployment is asked, and what happens when it fails, is decided in `routin
 from __future__ import annotations
 
 import asyncio
-import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,16 +19,14 @@ from gateway.errors import (
     ContextLengthExceeded,
     EndpointNotServed,
     GatewayError,
-    UpstreamError,
     UpstreamModelMissing,
     UpstreamProtocolError,
     UpstreamRejected,
-    UpstreamTimeout,
-    UpstreamUnavailable,
 )
 from gateway.providers.base import Exchange, PlainReply, Reply, account_of
 from gateway.providers.classify import as_error_object, classify, classify_object
 from gateway.providers.crossed import to_events, to_whole
+from gateway.providers.foreign import translate, translate_answer
 from gateway.providers.images import ImageStream
 from gateway.providers.plain import make_reply
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
@@ -48,6 +46,7 @@ _CROSSED = frozenset({"chat/completions", "completions"})
 _NOT_THERE = frozenset({404, 405})  # most servers of this wire do not rank
 _USAGE_FIELD = "stream_options"
 _SLICE_BYTES = 64 * 1024
+ERROR_TEXT_SECONDS = 1.0  # the words behind an error's status come with it or hardly at all
 _MOST_MODELS = 1000  # callers may spell out models
 
 
@@ -106,24 +105,26 @@ class OpenAIWire:
         response: aiohttp.ClientResponse | None = None
         # The first event of a stream of images may be the whole image, which takes as long as a plain one.
         tells_early = exchange.stream and exchange.endpoint != "images/generations"
-        limit = TimeLimit(self._sweeper, patience.begin_seconds(stream=tells_early))
+        begin_seconds = patience.begin_seconds(stream=tells_early)
+        limit = TimeLimit(self._sweeper, min(begin_seconds, patience.total_seconds))
         try:
             with limit:
                 response = await self._pool.post(self._urls[exchange.endpoint], body, patience.connect_seconds)
                 if response.status != 200:
-                    raise await self._failure(response, exchange.endpoint)
+                    raise await self._failure(response, exchange, limit)
                 if exchange.stream and _is_stream(response):
                     return await self._begin_stream(response, exchange, limit)
                 if response.content.is_eof():
                     return await self._read_plain(response, exchange)
                 if not exchange.stream:
-                    limit.extend(patience.total_seconds)
+                    limit.stretch(patience.total_seconds)
                 with self._sweeper.watching(Lifeline(response)):
                     return await self._read_plain(response, exchange)
         except BaseException as error:
             if response is not None:
                 response.close()
-            translated = _translate(error, limit.seconds)
+            make = translate if response is None else translate_answer
+            translated = make(error, limit.seconds)
             if translated is error:
                 raise
             raise translated from error
@@ -164,6 +165,7 @@ class OpenAIWire:
             exchange.patience,
             self._sweeper,
             self._secrets,
+            limit.began,
         )
         await stream.wait_for_first_event()
         if not stream.is_complete:
@@ -210,7 +212,7 @@ class OpenAIWire:
         pieces.append(scanner.end())
         return dump({"error": scanner.error}) if scanner.error else b"".join(pieces)
 
-    async def _failure(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> GatewayError:
+    async def _failure(self, response: aiohttp.ClientResponse, exchange: Exchange, limit: TimeLimit) -> GatewayError:
         if 300 <= response.status < 400:  # following it would carry our key to a host the configuration did not name
             response.close()
             return UpstreamProtocolError(
@@ -218,19 +220,30 @@ class OpenAIWire:
                 code="upstream_redirect",
                 upstream_status=response.status,
             )
-        body = await read_beginning(response)
-        error = classify(response.status, response.headers, body, self._secrets)
+        limit.extend(2 * ERROR_TEXT_SECONDS)  # it has answered in time
+        body = await self._read_error(response, limit.began + exchange.patience.total_seconds - time.monotonic())
+        error = classify(response.status, response.headers, body, self._secrets, exchange.model)
+        endpoint = exchange.endpoint
         if endpoint == "rerank" and response.status in _NOT_THERE and not isinstance(error, UpstreamModelMissing):
             return EndpointNotServed(endpoint)
         if isinstance(error, UpstreamRejected) and error.param is None and _USAGE_FIELD.encode() in body:
             error.param = _USAGE_FIELD  # many servers name the field in a sentence or a list only
         if isinstance(error, ContextLengthExceeded) and error.param is None:
-            error.param = _PARAMS[endpoint]
-            if endpoint != "chat/completions":
+            error.param = _PARAMS[exchange.endpoint]
+            if exchange.endpoint != "chat/completions":
                 error.message = error.message.replace("your messages", "your input").replace(
                     "the messages", "the input"
                 )
         return error
+
+    async def _read_error(self, response: aiohttp.ClientResponse, most_seconds: float) -> bytes:
+        """Return the text of an error answer, b"" where it does not come: the head has told the most of it."""
+        try:
+            with TimeLimit(self._sweeper, min(ERROR_TEXT_SECONDS, most_seconds)):
+                return await read_beginning(response)
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            response.close()
+            return b""
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:
@@ -242,59 +255,3 @@ def _as_stream(payload: dict[str, Any], exchange: Exchange) -> PlainReply:
     if events is None:
         raise UpstreamProtocolError("The upstream answered a stream request with something else than events.")
     return PlainReply(events, read_usage(payload.get("usage")))
-
-
-def _translate(error: BaseException, limit_seconds: float) -> BaseException:
-    """Return our error for one of aiohttp's or the system's; what is neither is returned as it is.
-
-    The table is complete: everything that aiohttp's client raises derives from ClientError, OSError or TimeoutError.
-    """
-    if isinstance(error, GatewayError):
-        return error
-    for kind, make in _FOREIGN:
-        if isinstance(error, kind):
-            return make(error, limit_seconds)
-    return error
-
-
-def _unreachable(error: BaseException, _: float) -> UpstreamError:
-    return UpstreamUnavailable(f"The upstream cannot be reached ({type(error).__name__}).", code="upstream_unreachable")
-
-
-def _late_connection(_error: BaseException, _: float) -> UpstreamError:
-    return UpstreamTimeout("The upstream did not accept a connection in time.")
-
-
-def _late_answer(_error: BaseException, seconds: float) -> UpstreamError:
-    return UpstreamTimeout(f"The upstream did not answer within {seconds:g} seconds.")
-
-
-def _bad_tls(_error: BaseException, _: float) -> UpstreamError:
-    return UpstreamUnavailable("No trusted TLS connection to the upstream.", code="upstream_tls_error")
-
-
-def _truncated(_error: BaseException, _: float) -> UpstreamError:
-    return UpstreamUnavailable("The upstream's answer was cut short.", code="upstream_truncated")
-
-
-def _nonsense(error: BaseException, _: float) -> UpstreamError:
-    return UpstreamProtocolError(f"The upstream broke HTTP ({type(error).__name__}).")
-
-
-def _reset(error: BaseException, _: float) -> UpstreamError:
-    return UpstreamUnavailable(f"The upstream closed the connection ({type(error).__name__}).")
-
-
-# The first match counts, so the special stands before the general.
-_FOREIGN = (
-    (aiohttp.ConnectionTimeoutError, _late_connection),
-    (TimeoutError, _late_answer),
-    (aiohttp.ClientConnectorCertificateError, _bad_tls),
-    (aiohttp.ClientSSLError, _bad_tls),
-    (ssl.SSLError, _bad_tls),
-    (aiohttp.ClientConnectorError, _unreachable),
-    (aiohttp.ClientPayloadError, _truncated),
-    (aiohttp.ClientResponseError, _nonsense),
-    (aiohttp.ClientError, _reset),
-    (OSError, _reset),
-)

@@ -18,21 +18,54 @@ from gateway.providers.availability import why_unavailable
 from gateway.providers.settings import ModelFacts
 
 _FILE = "model_prices_and_context_window_backup.json"
+_KEPT = (
+    "deprecation_date",
+    "input_cost_per_token",
+    "litellm_provider",
+    "max_input_tokens",
+    "max_output_tokens",
+    "output_cost_per_token",
+    "supports_mid_conversation_system",
+    "supports_sampling_params",
+)
 _SAMPLING = ("temperature", "top_p", "top_k")
 _MILLION = 1_000_000
 
 
 def look_up(prefix: str, model: str) -> ModelFacts | None:
     """Return the facts of a model of the provider that litellm calls `prefix`; None without litellm or such a model."""
+    entry = _entry(prefix, model)
+    return _facts(entry) if entry else None
+
+
+def _entry(prefix: str, model: str) -> Mapping[str, Any]:
     known = _read()
-    entry = known.get(f"{prefix}/{model}")
-    if entry is None and str(known.get(model, {}).get("litellm_provider", "")).startswith(prefix):
+    entry = known.get(f"{prefix}/{model}", {})
+    if not entry and str(known.get(model, {}).get("litellm_provider", "")).startswith(prefix):
         entry = known[model]  # some are listed without their provider; others' models of that name are no news
-    return None if entry is None else _facts(entry)
+    return entry
+
+
+def takes_late_instructions(prefix: str, model: str) -> bool:
+    """Tell whether a model knows instructions that come after the first words of a conversation."""
+    return _entry(prefix, model).get("supports_mid_conversation_system") is True
+
+
+def lists(prefix: str) -> bool:
+    """Tell whether the map has models of a provider at all."""
+    return any(
+        name.startswith(f"{prefix}/") or str(entry.get("litellm_provider", "")).startswith(prefix)
+        for name, entry in _read().items()
+    )
 
 
 @cache
 def _read() -> Mapping[str, Mapping[str, Any]]:
+    """Return what is asked for of each model; the rest of the map would be ten megabytes in every process."""
+    return {name: {field: entry[field] for field in _KEPT if field in entry} for name, entry in _load().items()}
+
+
+def _load() -> Mapping[str, Mapping[str, Any]]:
     spec = None if why_unavailable() else find_spec("litellm")
     if spec is None or spec.origin is None:
         return {}
@@ -40,7 +73,7 @@ def _read() -> Mapping[str, Mapping[str, Any]]:
         found = orjson.loads((Path(spec.origin).parent / _FILE).read_bytes())
     except (OSError, orjson.JSONDecodeError):  # another release may keep it elsewhere; facts are a convenience
         return {}
-    return found if isinstance(found, dict) else {}
+    return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}
 
 
 def _facts(entry: Mapping[str, Any]) -> ModelFacts | None:

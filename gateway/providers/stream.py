@@ -13,7 +13,14 @@ from typing import Self
 import aiohttp
 
 from gateway.call import Flaw, Usage
-from gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTooLarge, UpstreamUnavailable
+from gateway.errors import (
+    GatewayError,
+    RequestTimeout,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamTooLarge,
+    UpstreamUnavailable,
+)
 from gateway.providers.base import Patience
 from gateway.providers.classify import as_error_object, classify_object
 from gateway.providers.pool import is_lost
@@ -21,6 +28,7 @@ from gateway.providers.sweeper import Sweeper, TimeLimit
 from gateway.wire import EventTooLarge, SseScanner, tells_something
 
 HOLD_SECONDS = 1.0  # how long a beginning that tells nothing is kept back; many upstreams fail right behind one
+HOLD_BYTES = 64 * 1024  # and how much of it: some thousand times what upstreams begin with
 LARGEST_BLOCK = 32 * 1024  # bytes: what is held for a caller that does not read stays small
 LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for the connection to be kept
 
@@ -28,10 +36,12 @@ LINGER_SECONDS = 0.05  # how long the end of the body may lag behind [DONE] for 
 class StreamReply:
     """An open stream of an upstream that speaks the OpenAI wire.
 
-    `secrets` are what we send to that upstream, taken out of what its error events say.
+    `secrets` are what we send to that upstream, taken out of what its error events say; `began` is when it was asked,
+    by the monotonic clock.
     """
 
     __slots__ = (
+        "_began",
         "_content",
         "_first",
         "_overdue",
@@ -39,7 +49,6 @@ class StreamReply:
         "_response",
         "_scanner",
         "_secrets",
-        "_started",
         "_sweeper",
         "_waiting_since",
         "body",
@@ -52,6 +61,7 @@ class StreamReply:
         patience: Patience,
         sweeper: Sweeper,
         secrets: Sequence[str],
+        began: float,
     ) -> None:
         self.body = b""
         self._response = response
@@ -60,10 +70,10 @@ class StreamReply:
         self._secrets = secrets
         self._patience = patience
         self._first = b""
-        self._started = time.monotonic()
+        self._began = began
         self._waiting_since: float | None = None  # None while the caller, not the upstream, is waited for
         self._sweeper = sweeper
-        self._overdue = ""
+        self._overdue: GatewayError | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -87,18 +97,21 @@ class StreamReply:
         self._raise_failure_before_content()
 
     async def wait_for_content(self) -> None:
-        """Read on until something is told, for HOLD_SECONDS at most; raises what a failure before that means.
+        """Read on until something is told, for HOLD_SECONDS and HOLD_BYTES at most; raises what a failure before means.
 
         A role is no content, nor is a report on the prompt: a caller that has not seen more can be answered by another.
         """
         if self._scanner.done:
             return
         held = [self._first]
+        size = len(self._first)
+        left = self._began + self._patience.total_seconds - time.monotonic()
         is_told = tells_something(self._first)
         try:
-            with TimeLimit(self._sweeper, HOLD_SECONDS):
-                while not (is_told or self._scanner.is_over):
+            with TimeLimit(self._sweeper, min(HOLD_SECONDS, left)):
+                while not (is_told or self._scanner.is_over or size > HOLD_BYTES):
                     held.append(await self._read())
+                    size += len(held[-1])
                     is_told = tells_something(held[-1])
         except TimeoutError:
             self._waiting_since = None  # the caller is given what there is
@@ -149,9 +162,9 @@ class StreamReply:
         except EventTooLarge:
             raise UpstreamTooLarge("The upstream sent an event that is too large.", code="event_too_large") from None
         except (aiohttp.ClientError, OSError) as error:
-            if self._overdue:
-                raise UpstreamTimeout(self._overdue, code="upstream_stream_stalled") from None
-            raise _interrupted(error) from None
+            raise self._overdue or _interrupted(error) from None
+        except (TypeError, ValueError, RecursionError):  # what JSON allows and nobody writes
+            raise _bad_event() from None
 
     def _end(self) -> bytes:
         block = self._scanner.end()
@@ -167,16 +180,29 @@ class StreamReply:
         if reported is not None:
             raise classify_object(as_error_object(reported), secrets=self._secrets)
         if self._scanner.broken:
-            raise UpstreamProtocolError("The upstream sent an event that is not a JSON object.", code="bad_event")
+            raise _bad_event()
 
     def sweep(self, now: float) -> None:
-        """Close the upstream when it, not the caller, lets the stream wait too long."""
-        if now >= self._started + self._patience.total_seconds:
-            self._overdue = f"The stream took longer than {self._patience.total_seconds:g} seconds."
-        elif self._waiting_since is not None and now - self._waiting_since >= self._patience.between_events_seconds:
-            self._overdue = f"The upstream sent nothing for {self._patience.between_events_seconds:g} seconds."
-        if self._overdue or is_lost(self._response):
+        """Close the upstream when the stream takes too long, or when it, not the caller, lets it wait too long."""
+        if self._overdue is None:
+            self._overdue = self._find_overdue(now)
+        if self._overdue is not None or is_lost(self._response):
             self._response.close()
+
+    def _find_overdue(self, now: float) -> GatewayError | None:
+        """Return what the caller is told of a stream that lasts too long; whoever lets it wait is to blame."""
+        patience = self._patience
+        if now >= self._began + patience.total_seconds:
+            text = f"The stream took longer than {patience.total_seconds:g} seconds"
+            if self._waiting_since is None:
+                return RequestTimeout(f"{text} because it was not read.", code="caller_too_slow")
+            return UpstreamTimeout(f"{text}.", code="upstream_stream_stalled")
+        if self._waiting_since is not None and now - self._waiting_since >= patience.between_events_seconds:
+            return UpstreamTimeout(
+                f"The upstream sent nothing for {patience.between_events_seconds:g} seconds.",
+                code="upstream_stream_stalled",
+            )
+        return None
 
     async def _linger(self) -> None:
         """Give the end of the body a moment to arrive, so that the connection can be used again."""
@@ -186,6 +212,10 @@ class StreamReply:
                     pass
         except (TimeoutError, aiohttp.ClientError, OSError):
             return  # closed below instead of kept: nothing is lost, the answer was whole
+
+
+def _bad_event() -> UpstreamProtocolError:
+    return UpstreamProtocolError("The upstream sent an event that is not a JSON object.", code="bad_event")
 
 
 def _interrupted(error: Exception | None) -> UpstreamUnavailable:

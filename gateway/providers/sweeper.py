@@ -61,12 +61,13 @@ class TimeLimit:
     Somebody else's cancellation passes through untouched.
     """
 
-    __slots__ = ("_due", "_expired", "_sweeper", "_task", "seconds")
+    __slots__ = ("_due", "_expired", "_sweeper", "_task", "began", "seconds")
 
     def __init__(self, sweeper: Sweeper, seconds: float) -> None:
         self._sweeper = sweeper
         self.seconds = seconds
-        self._due = time.monotonic() + seconds
+        self.began = time.monotonic()
+        self._due = self.began + seconds
         self._task: asyncio.Task[object] | None = None
         self._expired = False
 
@@ -74,6 +75,11 @@ class TimeLimit:
         """Set the end `seconds` from now."""
         self.seconds = seconds
         self._due = time.monotonic() + seconds
+
+    def stretch(self, seconds: float) -> None:
+        """Set the end `seconds` from the beginning."""
+        self.seconds = seconds
+        self._due = self.began + seconds
 
     def sweep(self, now: float) -> None:
         if now >= self._due and not self._expired and self._task is not None:

@@ -6,6 +6,7 @@ what is decided in `health.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Literal
 
@@ -18,9 +19,10 @@ _WINDOW = 20
 _FULL = (1 << _WINDOW) - 1
 OPENS_AFTER_OF_WINDOW = 10
 FORGET_SECONDS = 30.0  # a failure older than this says nothing about now
-PROBE_SECONDS = 10.0  # a probe that says nothing for so long is given up on, and another caller finds out
-# Where failures came fast, a probe that outlives them by far shows that something is well again.
+PROBE_SECONDS = 10.0  # a probe that says nothing for so long is not waited for alone: one more call finds out
+# Where failures came fast, a probe that outlives them by far may be a good sign: another follows sooner.
 _FAST_SECONDS, _OUTLIVES_TIMES, _OUTLIVES_SECONDS = 1.0, 4.0, 0.5
+_OTHERS_SECONDS = 60.0  # a caller that was seen so lately may be left to find out
 _NEVER = float("-inf")
 
 
@@ -28,11 +30,14 @@ class Condition:
     """What is known of one deployment now; `now` and moments are seconds on one monotonic clock."""
 
     __slots__ = (
+        "_blamed",
         "_failed",
         "_failed_within",
         "_opened",
         "_opens_after",
+        "_others_seen",
         "_outcomes",
+        "_probes",
         "_probing_since",
         "_rested",
         "_troubled",
@@ -59,7 +64,7 @@ class Condition:
         self.is_spotless = True  # nothing bad is remembered: the usual road needs no more than this
         self.failures = 0  # since the last good answer
         self.is_open = False
-        self.openings = 0  # since it was last well
+        self.openings = 0  # since it was last well, without those by which one caller only repeats itself
         self.wake = 0.0  # when an open breaker lets somebody try
         self.rest_until = 0.0
         self.rests = 0  # since the last good answer
@@ -71,7 +76,10 @@ class Condition:
         self._troubled = _NEVER  # when it last failed or asked for a rest, if it did not answer since
         self._failed_within = 0.0  # how long the last failure took to show
         self._failed = self._opened = self._rested = _NEVER
-        self._probing_since = _NEVER
+        self._probes = 0  # calls that are finding out now
+        self._probing_since = _NEVER  # when the first of them began
+        self._blamed = ""  # the caller whose call opened the breaker last
+        self._others_seen = _NEVER  # when a caller that is not blamed was last seen while something bad was remembered
 
     def state(self, now: float) -> State:
         if now < self.rest_until:
@@ -85,11 +93,28 @@ class Condition:
         is_well = self.shown == "closed" and self.state(now) == "closed"
         self.is_spotless = is_well and not (self.failures or self._outcomes or self.rests)
 
-    def may_ask(self, now: float) -> bool:
-        """Tell whether a call may go to it: while it is half open one at a time."""
+    def may_ask(self, now: float, caller: str = "") -> bool:
+        """Tell whether a call of `caller` may go to it: while it is half open one, and slowly more if that is silent."""
+        if caller != self._blamed:
+            self._others_seen = now
         if now < self.rest_until:
             return False
-        return not self.is_open or (now >= self.wake and now - self._probing_since >= self._probe_seconds)
+        return not self.is_open or (now >= self._wakes_for(caller, now) and self._probes < self._most_probes(now))
+
+    def _wakes_for(self, caller: str, now: float) -> float:
+        """Return when the breaker lets `caller` try: others before the one whose requests may be what fails."""
+        if caller == self._blamed and self._has_others(now):
+            return self.wake + (self.wake - self._opened)
+        return self.wake
+
+    def _has_others(self, now: float) -> bool:
+        return now - self._others_seen < _OTHERS_SECONDS
+
+    def _most_probes(self, now: float) -> int:
+        """Return how many calls may be finding out at once: each further one waits twice as long as the one before."""
+        if not self._probes:
+            return 1
+        return 1 + int(math.log2(1.0 + (now - self._probing_since) / self._probe_seconds))
 
     @property
     def _probe_seconds(self) -> float:
@@ -101,15 +126,20 @@ class Condition:
         """Tell whether the last that was heard of it lately was bad."""
         return now - self._troubled < FORGET_SECONDS
 
-    def wait_seconds(self, now: float) -> float:
-        """Return how long it certainly is not to be asked, 0.0 if it may be now or a probe is on its way."""
-        return max(0.0, self.rest_until - now, self.wake - now if self.is_open else 0.0)
+    def wait_seconds(self, now: float, caller: str | None = None) -> float:
+        """Return how long it certainly is not to be asked (by `caller`), 0.0 if it may be now or a probe is on its way."""
+        wakes = 0.0
+        if self.is_open:
+            wakes = self.wake if caller is None else self._wakes_for(caller, now)
+        return max(0.0, self.rest_until - now, wakes - now)
 
     def begin(self, now: float) -> bool:
         """Count a call as being answered by it; return whether it is the probe of a half-open breaker."""
         self.in_flight += 1
-        if self.is_open and (self._probing_since == _NEVER or self._failed_within >= _FAST_SECONDS):
-            self._probing_since = now
+        if self.is_open:
+            if not self._probes:
+                self._probing_since = now
+            self._probes += 1
         return self.is_open
 
     def end(self, *, probed: bool) -> None:
@@ -119,7 +149,8 @@ class Condition:
 
     def release_probe(self) -> None:
         """Let the next call find out, if there is still something to find out."""
-        self._probing_since = _NEVER
+        if self._probes:  # not one of before it opened again
+            self._probes -= 1
 
     def succeed(self, began: float) -> None:
         """Take note that it answered a call begun then: whatever it said, it is alive.
@@ -132,7 +163,7 @@ class Condition:
             if began <= self._opened:
                 return
             self.is_open, self.openings = False, 0
-            self._outcomes = 0
+            self._outcomes = self._probes = 0
         self.failures = 0
         if began > self._rested:
             self.rests = 0
@@ -142,19 +173,30 @@ class Condition:
         """Take note that a call begun then failed; return whether the breaker is to open, or to stay so for longer."""
         self.is_spotless = False
         self._failed_within = now - began
-        if now - self._failed > FORGET_SECONDS:
+        if began - self._failed > FORGET_SECONDS:  # not by its end: calls that hang for longer fail in a row too
             self.failures = self._outcomes = 0
         self._failed = self._troubled = now
         self.failures += 1
         self._outcomes = ((self._outcomes << 1) | 1) & _FULL
         if self.is_open:
-            return now >= self.wake  # a call that was on its way when it opened tells nothing new
+            return began >= self.wake  # a call that was on its way when it opened tells nothing new
         return self.failures >= self._opens_after or self._outcomes.bit_count() >= OPENS_AFTER_OF_WINDOW
+
+    def blame(self, now: float, caller: str) -> None:
+        """Count an opening by a call of `caller`.
+
+        One that fails again while others are there says the same once more: it does not make the rest longer for all.
+        """
+        if caller != self._blamed:
+            self._blamed, self._others_seen = caller, self._opened  # the one blamed before was there then
+        elif self.openings and self._has_others(now):
+            return
+        self.openings += 1
 
     def open(self, now: float, seconds: float, reason: str) -> None:
         self.is_open, self.wake, self.reason = True, now + seconds, reason
         self._opened = now
-        self.openings += 1
+        self._probes = 0
 
     def rest(self, now: float, seconds: float, reason: str) -> None:
         """Leave it alone at least for so long; a shorter rest does not cut a longer one."""

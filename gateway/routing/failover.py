@@ -78,13 +78,16 @@ class Failover:
             instead = _instead(route, error)
             if instead is None:
                 raise
+            told = len(call.record.attempts) - 1
             try:
                 return await self._first_of(call, instead)
             except GatewayError:
+                call.record.told = told
                 raise error from None  # what the caller can do something about
 
     async def _first_of(self, call: Call, route: Route) -> Opened:
         failure: UpstreamError | None = None
+        told = -1
         health = self._healths.at(call.endpoint)
         for deployment in STRATEGIES[route.strategy](route, health, call):
             if failure is not None and self._budget.is_spent and health.is_doubtful(deployment):
@@ -103,8 +106,9 @@ class Failover:
                     continue  # what can pass matters more to the caller than what never will
                 if failure is not None:
                     self._budget.charge()
-                failure = error
-        raise _last_word(failure, route, health)
+                failure, told = error, len(call.record.attempts) - 1
+        call.record.told = told
+        raise _last_word(failure, route, health, call.caller.name)
 
     async def _heal(
         self, call: Call, deployment: Deployment, body: dict[str, Any], refusal: UpstreamRejected
@@ -123,7 +127,7 @@ class Failover:
     async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Opened:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
-        running = _Running(self._healths.at(call.endpoint), deployment, attempt, stream=call.stream)
+        running = _Running(self._healths.at(call.endpoint), deployment, attempt, call)
         exchange = _exchange(call, deployment, body)
         try:
             reply = await deployment.provider.send(exchange)
@@ -154,10 +158,10 @@ class _Running:
     A stream that breaks after its first event has failed, however good its status was.
     """
 
-    __slots__ = ("_attempt", "_condition", "_deployment", "_health", "_is_over", "_probes", "_reply", "_stream")
+    __slots__ = ("_attempt", "_call", "_condition", "_deployment", "_health", "_is_over", "_probes", "_reply")
 
-    def __init__(self, health: Health, deployment: Deployment, attempt: Attempt, *, stream: bool) -> None:
-        self._stream = stream
+    def __init__(self, health: Health, deployment: Deployment, attempt: Attempt, call: Call) -> None:
+        self._call = call
         self._health = health
         self._deployment = deployment
         self._attempt = attempt
@@ -167,10 +171,10 @@ class _Running:
 
     def begin_reply(self, reply: Reply) -> Opened:
         """Return what the caller is to open: a plain reply is whole, of a stream the first event has arrived."""
-        condition = self._condition
-        pace = condition.stream_pace if self._stream else condition.plain_pace
+        condition, stream = self._condition, self._call.stream
+        pace = condition.stream_pace if stream else condition.plain_pace
         pace.note(self._attempt.ended - self._attempt.started, self._attempt.ended)
-        if not self._stream:
+        if not stream:
             self.end(None)
             return reply
         if self._probes:  # alive: others need not wait for this stream's end
@@ -187,14 +191,14 @@ class _Running:
         if error is None:
             self._health.note_answer(self._condition, began)
         else:
-            self._health.note_failure(self._deployment, error, began)
+            self._health.note_failure(self._deployment, error, began, self._call.caller.name)
 
     def give_up(self) -> None:
         """Count the call as left before there was an answer: after a long wait that is the deployment's failure.
 
         Callers are often less patient than our own limits, so those alone would never show that somebody hangs.
         """
-        pace = self._condition.stream_pace if self._stream else self._condition.plain_pace
+        pace = self._condition.stream_pace if self._call.stream else self._condition.plain_pace
         usual = pace.average if pace.is_known(self._attempt.ended) else _UNKNOWN_SECONDS
         waited = self._attempt.ended - self._attempt.started
         if waited >= max(_PATIENCE_SECONDS, _TIMES_SLOWER * usual):
@@ -222,22 +226,22 @@ class _Running:
                 self._settle(error)
 
     def _settle(self, error: BaseException | None) -> None:
-        outcome = self._attempt.outcome
-        if error is not None or outcome == ShuttingDown.code:
+        # Taken from there, for its traceback leads back to the record: nothing is left to the garbage collector.
+        broke, self._attempt.error = self._attempt.error, None
+        assert broke is None or isinstance(broke, GatewayError)  # noqa: S101  that tree is no part of what a call is
+        if error is not None or isinstance(broke, ShuttingDown):
             self.leave()  # the caller's end or ours
-        elif outcome == "ok":
-            self.end(None)
         else:
-            self.end(UpstreamError(self._attempt.detail, code=outcome))
+            self.end(broke)
 
 
-def _last_word(failure: UpstreamError | None, route: Route, health: Health) -> GatewayError:
+def _last_word(failure: UpstreamError | None, route: Route, health: Health, caller: str) -> GatewayError:
     """Return the error the caller reads when nobody is left to ask."""
-    rest = min(health.wait_seconds(deployment) for deployment in route.deployments)
+    rest = min(health.wait_seconds(deployment, caller) for deployment in route.deployments)
     if failure is None:
         return NoDeployment(
             f"Every deployment of '{route.alias}' is resting after failures, a rate limit or a refused key.",
-            retry_after=max(rest, _PROBE_SECONDS),
+            retry_after=rest or _PROBE_SECONDS,
         )
     if isinstance(failure, UpstreamRateLimited | UpstreamOverloaded) and rest > 0.0:
         failure.retry_after = rest  # the first of the group to wake, not the last that was asked

@@ -86,20 +86,22 @@ class Health:
             kept[deployment.name] = condition
         return condition
 
-    def may_ask(self, deployment: Deployment) -> bool:
+    def may_ask(self, deployment: Deployment, caller: str = "") -> bool:
+        """Tell whether a call of `caller` may go to `deployment` now."""
         condition = self.of(deployment)
         if condition.is_spotless and not self._accounts:
             return True
         now = self.clock()
+        may_ask = condition.may_ask(now, caller)
         if self._accounts and now < self._accounts.get(deployment.account, _NO_REST).until:
             return False
-        return condition.may_ask(now)
+        return may_ask
 
-    def wait_seconds(self, deployment: Deployment) -> float:
-        """Return how long `deployment` is certainly not to be asked."""
+    def wait_seconds(self, deployment: Deployment, caller: str | None = None) -> float:
+        """Return how long `deployment` is certainly not to be asked (by `caller`)."""
         now = self.clock()
         shared = self._accounts.get(deployment.account, _NO_REST).until - now
-        return max(shared, self.of(deployment).wait_seconds(now))
+        return max(shared, self.of(deployment).wait_seconds(now, caller))
 
     def is_doubtful(self, deployment: Deployment) -> bool:
         """Tell whether the last that was heard of it lately was bad."""
@@ -126,8 +128,10 @@ class Health:
             self._show(condition, "it answered")
         condition.look_over(self.clock())
 
-    def note_failure(self, deployment: Deployment, error: GatewayError, began: float | None = None) -> None:
-        """Take note of what `error`, of a call begun then, says of the deployment, which may be nothing."""
+    def note_failure(
+        self, deployment: Deployment, error: GatewayError, began: float | None = None, caller: str = ""
+    ) -> None:
+        """Take note of what `error`, of a call of `caller` begun then, says of the deployment, which may be nothing."""
         if isinstance(error, RequestError | UpstreamRejected | EndpointNotServed):
             self.note_success(deployment, began)
             return
@@ -143,6 +147,7 @@ class Health:
                 self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=False)
             now = self.clock()
             if condition.fail(now, now if began is None else began):
+                condition.blame(now, caller)
                 condition.open(now, self._open_seconds(condition), code)
         self._show(condition, code)
 
@@ -150,10 +155,7 @@ class Health:
         """Yield every configured deployment that is not well, with its state, why, and the seconds until it may be asked."""
         now = self.clock()
         for name, condition in self._conditions.items():
-            state, reason, seconds = condition.state(now), condition.reason, condition.wait_seconds(now)
-            shared = self._accounts.get(condition.account)
-            if shared is not None and shared.until - now > seconds:
-                state, reason, seconds = "resting", shared.reason, shared.until - now
+            state, reason, seconds = self._seen(condition, now)
             if state != "closed":
                 yield {
                     "deployment": name,
@@ -166,7 +168,15 @@ class Health:
     def states(self) -> Iterator[tuple[str, State]]:
         """Yield the state of each configured deployment, by its label in metrics."""
         now = self.clock()
-        return ((condition.label, condition.state(now)) for condition in self._conditions.values())
+        return ((condition.label, self._seen(condition, now)[0]) for condition in self._conditions.values())
+
+    def _seen(self, condition: Condition, now: float) -> tuple[State, str, float]:
+        """Return its state, why, and the seconds until it may be asked, with the rests of its host and key."""
+        seconds = condition.wait_seconds(now)
+        shared = self._accounts.get(condition.account, _NO_REST)
+        if shared.until - now > seconds:
+            return "resting", shared.reason, shared.until - now
+        return condition.state(now), condition.reason, seconds
 
     def _rest_seconds(self, condition: Condition, error: UpstreamError) -> float:
         if isinstance(error, UpstreamAuthFailed):
@@ -179,6 +189,8 @@ class Health:
 
     def _rest(self, deployment: Deployment, condition: Condition, seconds: float, reason: str, *, shared: bool) -> None:
         now = self.clock()
+        if condition.shown == "resting":  # nobody notices when a rest ends, but that another begins
+            condition.shown = condition.state(now)
         condition.rest(now, seconds, reason)
         # What a caller made up says nothing of what is configured, though it is asked with the same key.
         if shared and deployment.account is not None and deployment.is_configured:
@@ -188,7 +200,7 @@ class Health:
 
     def _open_seconds(self, condition: Condition) -> float:
         settings = self._settings
-        grown = settings.first_rest_seconds * 2.0 ** min(condition.openings, 30)
+        grown = settings.first_rest_seconds * 2.0 ** min(condition.openings - 1, 30)
         return min(settings.longest_rest_seconds, self._jittered(grown))
 
     def _jittered(self, seconds: float) -> float:

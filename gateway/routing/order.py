@@ -20,21 +20,23 @@ Strategy = Callable[[Route, Health, Call], Iterator[Deployment]]
 def priority(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
     """Yield the deployments in their configured order; one that grew far slower than it was comes after the others."""
     shunned: list[Deployment] = []
+    caller = call.caller.name
     # Plain answers take as long as they are long, so only the beginning of streams tells of a slow upstream.
     pace_matters = call.stream and len(route.deployments) > 1
     for deployment in route.deployments:
-        if not health.may_ask(deployment):
+        if not health.may_ask(deployment, caller):
             continue
         if pace_matters and _is_shunned(deployment, health):
             shunned.append(deployment)
         else:
             yield deployment
-    yield from _askable(shunned, health)
+    yield from _askable(shunned, health, caller)
 
 
 def weighted(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
     """Yield the deployments in random order: each comes first as often as its weight among those that are healthy says."""
-    waiting = [deployment for deployment in route.deployments if health.may_ask(deployment)]
+    caller = call.caller.name
+    waiting = [deployment for deployment in route.deployments if health.may_ask(deployment, caller)]
     while waiting:
         point = health.dice() * sum(deployment.weight for deployment in waiting)
         chosen = waiting[-1]
@@ -44,14 +46,16 @@ def weighted(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
                 chosen = deployment
                 break
         waiting.remove(chosen)
-        if health.may_ask(chosen):
+        if health.may_ask(chosen, caller):
             yield chosen
 
 
 def least_busy(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
     """Yield the deployments by the calls they are answering now, for each unit of their weight."""
     yield from _askable(
-        sorted(route.deployments, key=lambda deployment: health.of(deployment).in_flight / deployment.weight), health
+        sorted(route.deployments, key=lambda deployment: health.of(deployment).in_flight / deployment.weight),
+        health,
+        call.caller.name,
     )
 
 
@@ -70,7 +74,7 @@ def lowest_latency(route: Route, health: Health, call: Call) -> Iterator[Deploym
             return condition.is_doubtful(now), pace.average * (1 + running)
         return condition.is_doubtful(now), (pace.average or _UNKNOWN_SECONDS) * running
 
-    yield from _askable(sorted(route.deployments, key=cost), health)
+    yield from _askable(sorted(route.deployments, key=cost), health, call.caller.name)
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -81,8 +85,8 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 
 
-def _askable(deployments: Iterable[Deployment], health: Health) -> Iterator[Deployment]:
-    return (deployment for deployment in deployments if health.may_ask(deployment))
+def _askable(deployments: Iterable[Deployment], health: Health, caller: str) -> Iterator[Deployment]:
+    return (deployment for deployment in deployments if health.may_ask(deployment, caller))
 
 
 def _is_shunned(deployment: Deployment, health: Health) -> bool:

@@ -36,6 +36,8 @@ _NEEDED = frozenset(
 )
 # What models may lack, of OpenAI's fields: only these are remembered, for a caller may make up any other.
 _LACKED = CHAT_FIELDS - _NEEDED - set(TOKEN_FIELDS)
+# These are in nearly every request, and no field is refused for them.
+_HARMLESS = frozenset(["messages", "metadata", "model", "stream", "stream_options", "user", *TOKEN_FIELDS])
 _MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deployments
 
 
@@ -43,19 +45,41 @@ _MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deploym
 class Learnt:
     """What a deployment turned out to refuse, and what it calls the longest answer.
 
-    `yields` are fields that it refuses beside certain others, by their names.
+    `yields` are fields that it refuses beside any of certain others, by their names. `suspects` are fields that it
+    refused beside all of certain others, of which nothing tells which one was meant, or whether any was.
     """
 
     refuses: set[str] = field(default_factory=set)
     yields: dict[str, set[str]] = field(default_factory=dict)
+    suspects: dict[str, frozenset[str]] = field(default_factory=dict)
     token_field: str | None = None
 
     def unwanted(self, body: Mapping[str, Any]) -> set[str]:
         """Return what is not to be added to a caller's `body`."""
         if not self.yields:
+            return self.lacking(body)
+        said = _said(body)
+        return self.lacking(body) | {name for name, others in self.yields.items() if not others.isdisjoint(said)}
+
+    def lacking(self, body: Mapping[str, Any]) -> set[str]:
+        """Return what is refused whoever adds it to `body`."""
+        if not self.suspects:
             return self.refuses
-        said = {name for name, value in body.items() if value is not None}
-        return self.refuses | {name for name, others in self.yields.items() if not others.isdisjoint(said)}
+        said = _said(body)
+        return self.refuses | {name for name, beside in self.suspects.items() if beside <= said}
+
+    def suspect(self, name: str, beside: frozenset[str]) -> None:
+        """Note that `name` was refused `beside` other fields; with none that were there each time, it is refused alone."""
+        common = self.suspects.get(name, beside) & beside
+        if common:
+            self.suspects[name] = common
+        else:
+            self.suspects.pop(name, None)
+            self.refuses.add(name)
+
+
+def _said(body: Mapping[str, Any]) -> set[str]:
+    return {name for name, value in body.items() if value is not None}
 
 
 class Refusals:
@@ -71,8 +95,9 @@ class Refusals:
         """Take note of what `error` says of fields that were `sent`; return whether asking again may go better.
 
         Fields that the gateway added are given up. A caller's own is left out of this call if the deployment drops
-        what its model cannot take, and of later ones if it is the field, not its value, that is not supported. Of
-        fields that are refused together one is left out, of later calls too if they have the others.
+        what its model cannot take, and of later ones if it is the field, not its value, that is not supported. Later
+        calls lose no more than that: they must have the fields that were beside it, until it is refused without them.
+        Of fields that are refused together one is left out, of later calls too if they have the others.
         """
         names = [name for name in error.fields or (error.param,) if name and name in sent and _is_plain(name)]
         if error.code not in _REFUSALS or not names:
@@ -85,22 +110,23 @@ class Refusals:
             error.param = theirs[0]
         droppable = [name for name in theirs if name not in _NEEDED] if deployment.drop_params else []
         if error.clashes:
-            return self._part(call, deployment, ours, theirs, droppable)
-        if ours:
-            self._remember(deployment).refuses.update(ours)
-        if error.code == "unsupported_parameter" and not _LACKED.isdisjoint(droppable):
-            self._remember(deployment).refuses.update(_LACKED.intersection(droppable))
+            return self._part(call, deployment, sent, names, droppable)
+        lacked = _LACKED.intersection(droppable) if error.code == "unsupported_parameter" else ()
+        for name in (*ours, *lacked):
+            self._remember(deployment).suspect(name, _beside(call, deployment, sent, names))
         call.without |= set(droppable)
         return bool(ours or droppable)
 
     def _part(
-        self, call: Call, deployment: Deployment, ours: list[str], theirs: list[str], droppable: list[str]
+        self, call: Call, deployment: Deployment, sent: Mapping[str, Any], names: list[str], droppable: list[str]
     ) -> bool:
         """Leave out one of the fields that cannot go together, rather ours than the caller's."""
+        ours = [name for name in names if call.body.get(name) is None]
+        theirs = [name for name in names if name not in ours]
         if ours and theirs:
             self._remember(deployment).yields.setdefault(ours[0], set()).update(theirs)
         elif ours:
-            self._remember(deployment).refuses.add(ours[0])
+            self._remember(deployment).suspect(ours[0], _beside(call, deployment, sent, ours))
         else:
             call.without |= set(droppable[:1])
         return bool(ours or droppable)
@@ -116,6 +142,12 @@ class Refusals:
         if deployment.name not in self._learnt and len(self._learnt) >= _MOST_DEPLOYMENTS:
             self._learnt.pop(next(iter(self._learnt)))  # the one that is known longest; it will be learnt again
         return self._learnt.setdefault(deployment.name, Learnt())
+
+
+def _beside(call: Call, deployment: Deployment, sent: Mapping[str, Any], names: list[str]) -> frozenset[str]:
+    """Return the caller's fields that may be why those of `names` were refused; of its own making none is remembered."""
+    known = (CHAT_FIELDS | deployment.allowed_extra) - _HARMLESS
+    return frozenset((_said(call.body) & known & sent.keys()).difference(names))
 
 
 def _is_plain(name: str) -> bool:
@@ -156,7 +188,7 @@ def _styled(call: Call, deployment: Deployment, settings: Mapping[str, Any], unw
 
 def _drop(call: Call, body: dict[str, Any], deployment: Deployment, learnt: Learnt | None) -> tuple[str, ...]:
     """Take out what the model refuses; return those fields that the caller sent."""
-    refused = deployment.refuses | call.without | (learnt.refuses if learnt is not None else set())
+    refused = deployment.refuses | call.without | (learnt.lacking(call.body) if learnt is not None else set())
     dropped = [name for name in body if name in refused and name not in _NEEDED]
     for name in dropped:
         del body[name]

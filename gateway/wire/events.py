@@ -21,6 +21,7 @@ _LAST_EVENTS = 8  # one would do for the end, two for usage or an error before i
 
 
 def encode_event(payload: dict[str, Any]) -> bytes:
+    """Return one event; raises TypeError for what is nested deeper than is written, though it could be read."""
     return b"data: " + orjson.dumps(payload) + b"\n\n"
 
 

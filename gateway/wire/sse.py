@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.call import Flaw, Usage
 from gateway.wire.events import (
+    choices_of,
     data_of,
     encode_event,
     error_in,
@@ -65,9 +66,8 @@ class SseScanner:
     flaws: tuple[Flaw, ...] = ()
     _usage_event = b""
     _held_bytes = 0
-    _skip_newline = False
+    _skip_newline = _has_running_usage = False
     _is_first = True
-    _has_running_usage = False
     _has_running_role: bool | None = None  # not known before the second event
 
     def __init__(self, *, keep_usage: bool, choices: int = 1) -> None:
@@ -182,7 +182,7 @@ class SseScanner:
         is_usual = self._is_usual and self._has_running_role is False and not self._has_running_usage
         if not (is_usual and block.endswith(_USUAL_END) and block.isascii()):
             return None
-        tail = max(begin, len(block) - _SMALL_BLOCK_BYTES)
+        tail = max(begin, event_start(block, len(block) - _SMALL_BLOCK_BYTES))
         if block.find(b'"error"', tail) >= 0 or block.find(b"[DONE]", tail) != len(block) - len(b"[DONE]\n\n"):
             return None
         place = block.find(b'"usage"', tail)
@@ -289,10 +289,10 @@ class SseScanner:
     def _drop_known_roles(self, payload: dict[str, Any]) -> bool:
         """Let each choice's role through once: clients put the deltas' texts together, roles too."""
         changed = False
-        for choice in payload.get("choices") or ():
-            delta = choice.get("delta") if isinstance(choice, dict) else None
+        for choice in choices_of(payload):
+            delta = choice.get("delta")
             if isinstance(delta, dict) and delta.get("role"):
-                index = choice.get("index", 0)
+                index = choice["index"] if isinstance(choice.get("index"), int) else 0
                 if index in self._given_roles:
                     del delta["role"]
                     changed = True

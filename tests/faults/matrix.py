@@ -67,7 +67,7 @@ REMARKS = """\
 - **F60.** A FIN is all that TCP tells, whether a caller closed its sending half or, as nearly all do that leave, both.
   Only writing would tell the difference, and a plain answer has nothing to write until it is paid for. So it counts as
   gone, and its upstream is free at once.
-- **F61.** A caller that took nothing for 30 seconds is cut. Until then its upstream is read no further.
+- **F61.** A caller that took nothing for 90 seconds is cut. Until then its upstream is read no further.
 """
 
 

@@ -223,7 +223,7 @@ async def test_f61_for_a_caller_that_does_not_read_the_upstream_is_read_no_furth
                 looks_in_a_row = looks_in_a_row + 1 if transport.get_write_buffer_size() else 0
 
         await it.broken.closed_by_client(within_seconds=PROMPT_SECONDS)
-        it.note(OF_EVERY_NUMBER, "the upstream is paused, and both are cut after 30 s")
+        it.note(OF_EVERY_NUMBER, "the upstream is paused, and both are cut after 90 s")
 
 
 NOT_READING = 10

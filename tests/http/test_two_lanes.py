@@ -113,7 +113,7 @@ def join(choices: list[dict[str, Any]]) -> tuple[dict[str, str], list[dict[str, 
     message = {"role": "", "content": "", "reasoning_content": ""}
     calls: list[dict[str, Any]] = []
     for delta in (choice["delta"] for choice in choices):
-        assert delta.keys() <= {*message, "refusal", "tool_calls"}
+        assert delta.keys() <= {*message, "refusal", "thinking_blocks", "tool_calls"}
         for name in message:
             message[name] += delta.get(name) or ""
         for piece in delta.get("tool_calls") or []:
@@ -128,7 +128,7 @@ def understood(
     message: Mapping[str, Any], calls: list[dict[str, Any]], finish_reason: str, usage: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     assert len({call["id"] for call in calls}) == len(calls), "two calls have one id"
-    assert message.keys() <= {"role", "content", "refusal", "reasoning_content", "tool_calls"}
+    assert message.keys() <= {"role", "content", "refusal", "reasoning_content", "thinking_blocks", "tool_calls"}
     return {
         "role": message["role"],
         "content": message["content"] or "",

@@ -33,7 +33,7 @@ class Preset(BaseModel):
 
     `wire` says how it is spoken to: `openai` directly, `litellm` through that library by the name `prefix`, `llamacpp`
     in processes of its own. `env` names the variable of the key, `base_url_env` that of the endpoint and `options` those
-    of what else is needed. The provider is off without its key where `needs_key`, and without the field that `needs`
+    of what else is needed; `base_path` is put behind an endpoint that is only a host. The provider is off without its key where `needs_key`, and without the field that `needs`
     names. Prices of `models` are US dollars for a million tokens; other models are looked up in litellm's price map under
     `price_map`. The limits are those of class models of which nothing else is known.
     """
@@ -44,6 +44,7 @@ class Preset(BaseModel):
     prefix: str | None = None
     base_url: BaseUrl | None = None
     base_url_env: Variable | None = None
+    base_path: Annotated[str | None, Field(pattern=r"^(/[a-z0-9]+)+$")] = None
     env: Variable | None = None
     options: dict[str, Variable] = {}
     needs: str | None = None
@@ -62,7 +63,7 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _check_wire(self) -> Self:
-        if self.wire == "openai" and self.base_url is None:
+        if self.wire == "openai" and self.base_url is None and self.needs != "base_url":
             raise ValueError("a preset of the OpenAI wire needs a base_url")
         if (self.wire == "litellm") != (self.prefix is not None):
             raise ValueError("a prefix goes with the wire litellm, and only with it")

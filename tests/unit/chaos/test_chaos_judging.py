@@ -147,12 +147,14 @@ def test_whatever_an_openai_client_cannot_take_is_lost(name: str) -> None:
     assert verdict.reason
 
 
-def report_of(*verdicts: Verdict, weak: dict[str, str] | None = None, left_out: int = 0) -> Report:
+def report_of(
+    *verdicts: Verdict, weak: dict[str, str] | None = None, left_out: int = 0, is_limit_wanted: bool = False
+) -> Report:
     results = [
         Result(case("chat"), verdict, 200, "two/b", 2, None, 0.0123, ("one/a", "two/b"), touched=True)
         for verdict in verdicts
     ]
-    return Report("gateway.yaml", 1.0, results, left_out, ("a note",), weak or {}, 0.5)
+    return Report("gateway.yaml", 1.0, results, left_out, is_limit_wanted, ("a note",), weak or {}, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -179,11 +181,20 @@ def test_a_weak_alias_fails_only_a_strict_run() -> None:
 
 
 def test_the_matrix_says_what_was_seen_and_names_every_failure() -> None:
-    lines = list(report_of(Verdict("lost", reason="half an answer"), left_out=7).lines())
+    report = report_of(Verdict("lost", reason="half an answer"), left_out=7, is_limit_wanted=True)
+
+    lines = list(report.lines())
 
     assert "lost: small · chat · server-error at one/a: 200 after 12 ms: half an answer" in lines
     assert "warning: 7 cases beyond the limit were left out" in lines
     assert lines[-1] == "0 ok, 0 honest, 0 remark, 0 avoidable, 0 dishonest, 0 not asked, 1 lost in 0.5 s"
+
+
+def test_a_run_that_leaves_cases_out_holds_only_if_somebody_wanted_the_limit() -> None:
+    wanted, cut = (report_of(Verdict("ok"), left_out=7, is_limit_wanted=wanted) for wanted in (True, False))
+
+    assert (wanted.exit_status(), cut.exit_status()) == (0, 1)
+    assert "not tried: 7 cases beyond the limit were left out; see --limit and --alias" in list(cut.lines())
 
 
 def test_a_case_whose_broken_deployment_was_never_asked_says_so() -> None:

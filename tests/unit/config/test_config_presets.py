@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config import Config, resolve
 from gateway.errors import ConfigError
-from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, presets
+from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, OpenAISettings, presets
 from gateway.routing import DeploymentPlan
 
 ROOT = Path(__file__).parents[3]
@@ -60,6 +60,42 @@ def test_azure_without_its_endpoint_is_off(load_text) -> None:
     config = load_text("providers: {azure: {api_key: x}}")
 
     assert config.off == {"azure": "base_url is not given (AZURE_API_BASE is empty)"}
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("https://lab.openai.azure.com", "https://lab.openai.azure.com/openai/v1"),
+        ("https://lab.openai.azure.com/", "https://lab.openai.azure.com/openai/v1"),
+        ("https://lab.openai.azure.com/openai/", "https://lab.openai.azure.com/openai/v1"),
+        ("https://lab.openai.azure.com/openai/v1/", "https://lab.openai.azure.com/openai/v1"),
+        ("https://proxy.lab:8443/azure", "https://proxy.lab:8443/azure"),
+    ],
+)
+def test_an_endpoint_of_azure_is_asked_at_its_v1_path(load_text, given: str, asked: str) -> None:
+    written = load_text(f"providers: {{azure: {{api_key: x, base_url: '{given}'}}}}").providers["azure"]
+    told = load_text("providers: {azure: {api_key: x}}", {"AZURE_API_BASE": given}).providers["azure"]
+
+    assert isinstance(written, OpenAISettings)
+    assert isinstance(told, OpenAISettings)
+    assert (written.base_url, told.base_url) == (asked, asked)
+
+
+def test_azure_says_that_an_api_version_is_not_read(complain) -> None:
+    told = complain(
+        "providers:\n  azure:\n    api_key: x\n    base_url: https://a.b\n    options: {api_version: '2025-01-01'}\n"
+    )
+
+    assert told == ["gateway.yaml:5: providers.azure.options: are read with kind: litellm only; this preset needs none"]
+
+
+def test_azure_through_litellm_is_left_as_it_is_written(load_text) -> None:
+    entry = "{kind: litellm, prefix: azure, api_key: x, base_url: https://a.b, options: {api_version: '2025'}}"
+
+    azure = load_text(f"providers: {{azure: {entry}}}").providers["azure"]
+
+    assert isinstance(azure, LiteLLMSettings)
+    assert azure.base_url == "https://a.b"
 
 
 def test_llamalocal_runs_local_models_with_its_settings(load_text) -> None:
@@ -113,7 +149,7 @@ def test_what_the_file_says_of_a_class_wins_over_the_variable(load_text) -> None
 
     assert first(config, "small").model == "mine"
     assert first(config, "medium").model == "m-2"
-    assert first(config, "large").model == "gpt-6-astra"
+    assert first(config, "large").model == "gpt-5.4"
 
 
 def test_settings_that_a_model_is_known_to_refuse_are_marked(load_text) -> None:
@@ -129,24 +165,24 @@ def test_the_limits_of_a_model_win_over_those_of_its_provider(load_text) -> None
     config = load_text("providers: {openai: {api_key: x, classes: {small: unheard-of}}}")
 
     assert (first(config, "small").context_window, first(config, "small").max_output_tokens) == (128_000, 8192)
-    assert (first(config, "large").context_window, first(config, "large").max_output_tokens) == (922_000, 128_000)
+    assert (first(config, "large").context_window, first(config, "large").max_output_tokens) == (1_050_000, 128_000)
 
 
 def test_a_limit_of_the_file_holds_whatever_is_known_of_the_model(load_text) -> None:
     config = load_text("providers: {openai: {api_key: x, max_output_tokens: 1000}}")
 
     assert first(config).max_output_tokens == 1000
-    assert first(config).context_window == 922_000
+    assert first(config).context_window == 272_000
 
 
 def test_one_fact_of_the_file_leaves_the_others_as_they_are_known(load_text) -> None:
     config = load_text(
-        "providers: {openai: {api_key: x, models: {gpt-6-luna: {input_usd: 9}, own-1: {output_usd: 1}}}}"
+        "providers: {openai: {api_key: x, models: {gpt-5.4-mini: {input_usd: 9}, own-1: {output_usd: 1}}}}"
     )
 
     facts = first(config).facts
     assert facts is not None
-    assert (facts.input_usd, facts.output_usd, facts.max_output_tokens) == (9, 0.5, 128_000)
+    assert (facts.input_usd, facts.output_usd, facts.max_output_tokens) == (9, 4.5, 128_000)
     assert "temperature" in first(config).refuses
 
 

@@ -142,3 +142,36 @@ def test_providers_that_are_off_are_left_out(load_text) -> None:
     resolved = resolve(load_text(BASE))
 
     assert list(resolved.providers) == ["one", "two", "local"]
+
+
+SAMPLING = {"temperature", "top_p", "top_k"}
+CLAUDE = "providers: {anthropic: {api_key: x%s}}"
+
+
+@pytest.mark.parametrize(
+    ("more", "environ"),
+    [
+        ("", {"SMALL_ANTHROPIC_MODEL": "claude-opus-4-7"}),
+        (", classes: {small: claude-opus-4-7}", {}),
+        (", classes: {small: claude-opus-4-7}, models: {claude-opus-4-7: {input_usd: 1}}", {}),
+    ],
+)
+def test_a_setting_that_the_price_map_says_a_model_refuses_is_not_planned_for_it(load_text, more, environ) -> None:
+    plan = resolve(load_text(CLAUDE % more, environ)).plan
+
+    assert plan.routes["small"].deployments[0].refuses >= SAMPLING
+
+
+def test_a_model_that_is_spelled_out_is_looked_up_too(load_text) -> None:
+    route = resolve(load_text(CLAUDE % "")).plan.direct("anthropic/claude-fable-5")
+
+    assert route is not None
+    assert route.deployments[0].refuses >= SAMPLING
+
+
+def test_what_is_written_of_a_model_wins_over_the_price_map(load_text) -> None:
+    written = ", classes: {small: claude-opus-4-7}, models: {claude-opus-4-7: {refuses: [seed]}}"
+
+    refuses = resolve(load_text(CLAUDE % written)).plan.routes["small"].deployments[0].refuses
+
+    assert refuses == {"seed", "frequency_penalty", "presence_penalty"}

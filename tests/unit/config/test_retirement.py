@@ -70,3 +70,33 @@ def test_the_shipped_classes_are_alive(load_text) -> None:
     config = load_text("providers:\n" + "".join(f"  {name}: {{api_key: x}}\n" for name in names))
 
     assert list(warn_of_retirement(resolve(config), TODAY)) == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "anthropic: {api_key: x, classes: {small: claude-3-7-sonnet-20250219}}",
+        "gemini: {api_key: x, classes: {small: gemini-2.0-flash}}",
+        "openai: {api_key: x, classes: {small: gpt-5-mino}}",
+    ],
+)
+def test_a_model_that_is_in_no_list_of_its_provider_may_be_gone_long_ago(load_text, entry: str) -> None:
+    lines = list(warn_of_retirement(resolve(load_text(f"providers: {{{entry}}}")), TODAY))
+
+    assert len(lines) == 1
+    assert "is in no list of its provider's models; look whether it is switched off, or misspelt" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "openai: {api_key: x, base_url: 'http://127.0.0.1:9/v1', classes: {small: own}}",
+        "anthropic: {api_key: x, base_url: 'http://127.0.0.1:9', classes: {small: own}}",
+        "anthropic: {api_key: x, classes: {small: own}, models: {own: {input_usd: 1}}}",
+        "lab: {kind: openai, base_url: 'http://127.0.0.1:9/v1', classes: {small: own}}",
+        "azure: {api_key: x, base_url: 'http://127.0.0.1:9', classes: {small: own, medium: '', large: '', image: ''}}",
+        "bedrock: {api_key: x, options: {aws_region_name: eu-west-1}, classes: {small: 'arn:aws:bedrock:eu:1:x/y'}}",
+    ],
+)
+def test_names_that_their_operator_gave_are_in_no_list_and_not_warned_of(load_text, entry: str) -> None:
+    assert list(warn_of_retirement(resolve(load_text(f"providers: {{{entry}}}")), TODAY)) == []

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.errors import InvalidRequest, UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
-from gateway.providers.openai import _translate
+from gateway.providers.foreign import translate
 
 
 def walk(kind: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -29,7 +29,7 @@ FOREIGN = sorted({*walk(aiohttp.ClientError), *walk(TimeoutError), *walk(Connect
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
 def test_every_foreign_error_becomes_one_that_lets_the_next_deployment_try(kind: type[BaseException]) -> None:
-    translated = _translate(make(kind), 60.0)
+    translated = translate(make(kind), 60.0)
 
     assert isinstance(translated, UpstreamError)
     assert translated.failover
@@ -55,7 +55,7 @@ def test_every_foreign_error_becomes_one_that_lets_the_next_deployment_try(kind:
 def test_an_error_is_translated_by_its_most_special_class(
     kind: type[BaseException], ours: type[UpstreamError], code: str
 ) -> None:
-    translated = _translate(make(kind), 60.0)
+    translated = translate(make(kind), 60.0)
 
     assert type(translated) is ours
     assert translated.code == code
@@ -63,4 +63,4 @@ def test_an_error_is_translated_by_its_most_special_class(
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyError("defect"), InvalidRequest("ours")])
 def test_cancellation_defects_and_our_own_errors_stay_what_they_are(error: BaseException) -> None:
-    assert _translate(error, 60.0) is error
+    assert translate(error, 60.0) is error

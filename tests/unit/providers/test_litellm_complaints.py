@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import UpstreamRejected
-from gateway.providers.litellm_complaints import read_complaint
+from gateway.providers.litellm_complaints import Complaint, read_complaint, read_own_complaint
 from gateway.providers.litellm_errors import explain_refusal
 
 THOUGHTS = ("reasoning_effort", "thinking")
@@ -118,3 +118,36 @@ def test_a_code_that_the_upstream_gave_is_believed_before_its_sentence() -> None
 
     assert isinstance(error, UpstreamRejected)
     assert (error.code, error.param, error.fields) == ("invalid_value", "x", ())
+
+
+OWN: list[tuple[str, Complaint | None]] = [
+    (
+        "claude-opus-4-7 does not support temperature=0.3. Only temperature=1 is supported. ",
+        Complaint(("temperature",), "unsupported_value"),
+    ),
+    ("claude-opus-5-5 does not support top_p=0.5.", Complaint(("top_p",), "unsupported_value")),
+    (
+        "O-series models don't support temperature=0.6. Only temperature=1 is supported.",
+        Complaint(("temperature",), "unsupported_value"),
+    ),
+    (
+        "gpt-5 doesn't support temperature=0.6 while reasoning is active. Only temperature=1 is supported",
+        Complaint(("temperature", *THOUGHTS), clashes=True),
+    ),
+    (
+        "openai.gpt-oss doesn't support ['temperature', 'top_p'] while reasoning is active on Bedrock's endpoint.",
+        Complaint(("temperature", "top_p", *THOUGHTS), clashes=True),
+    ),
+    ("bedrock does not support parameters: ['seed', 'n'], for model=x.", Complaint(("seed", "n"))),
+    ("Bedrock doesn't support tool_choice=none.", Complaint(("tool_choice",), "unsupported_value")),
+    ("fable-5-1 does not support forced tool use (tool_choice='required').", Complaint(("tool_choice",))),
+    ("Vertex AI does not support mixing function declarations with searches", None),
+    ("bedrock does not support parameters: [], for model=x.", None),
+    ("Bedrock doesn't support tool calling without `tools=` param specified.", None),
+    ("he said: claude does not support temperature=1", None),
+]
+
+
+@pytest.mark.parametrize(("sentence", "complaint"), OWN, ids=[sentence for sentence, _ in OWN])
+def test_sentences_of_litellm_itself_name_their_fields(sentence: str, complaint: Complaint | None) -> None:
+    assert read_own_complaint(sentence) == complaint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -260,11 +261,31 @@ async def test_vectors_are_put_into_base64_if_that_is_asked_for(gemini: Gemini, 
     assert base64.b64decode(body["data"][0]["embedding"]) == struct.pack("<2f", 0.1, -2.0)
 
 
-async def test_a_missing_vector_is_no_good_answer(gemini: Gemini, lane: LiteLLM) -> None:
-    gemini.answer = {"embeddings": [{"values": [0.1]}]}
+BAD_VECTORS: dict[str, list[Any]] = {
+    "one of two": [[0.1]],
+    "three of two": [[0.1], [0.2], [0.3]],
+    "an empty one": [[0.1], []],
+    "of two lengths": [[0.1], [0.1, 0.2]],
+    "of another length than asked for": [[0.1], [0.2]],
+    "no numbers": [[0.1, 0.2], ["a", "b"]],
+    "null": [[0.1, 0.2], [0.1, None]],
+    "not a number": [[0.1, 0.2], [0.1, math.nan]],
+    "infinite": [[0.1, 0.2], [0.1, math.inf]],
+    "beyond float32": [[0.1, 0.2], [0.1, 1e300]],
+}
 
-    with pytest.raises(UpstreamProtocolError, match="1 vectors to 2 inputs"):
-        await plain(lane, "embeddings", "gemini-embedding-2", input=["a", "b"])
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+@pytest.mark.parametrize("vectors", BAD_VECTORS.values(), ids=BAD_VECTORS)
+async def test_vectors_that_were_not_asked_for_are_no_good_answer(
+    gemini: Gemini, lane: LiteLLM, vectors: list[Any], encoding: str
+) -> None:
+    gemini.answer = {"embeddings": [{"values": vector} for vector in vectors]}
+
+    with pytest.raises(UpstreamProtocolError) as caught:
+        await plain(lane, "embeddings", "gemini-embedding-2", input=["a", "b"], dimensions=2, encoding_format=encoding)
+
+    assert caught.value.code == "upstream_bad_response"
 
 
 async def test_tokens_of_another_vocabulary_are_refused_unasked(gemini: Gemini, lane: LiteLLM) -> None:

@@ -172,7 +172,7 @@ FULL: dict[str, Any] = {
         {"role": "user", "content": [{"type": "image_url", "image_url": PNG}]},
         {"role": "assistant", "content": None, "refusal": None, "audio": None, "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "c1", "content": [TEXT, {"type": "image_url", "image_url": {"url": PNG}}]},
-        {"role": "assistant", "content": "", "tool_calls": [{**CALL, "id": "c2"}], "thinking_blocks": None},
+        {"role": "assistant", "content": None, "tool_calls": [{**CALL, "id": "c2"}], "thinking_blocks": None},
         {"role": "tool", "tool_call_id": "c2", "content": ""},
         {"role": "assistant", "content": [TEXT], "tool_calls": []},
     ],

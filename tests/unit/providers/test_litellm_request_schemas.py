@@ -95,7 +95,7 @@ USUAL = [
 @pytest.mark.parametrize("schema", USUAL, ids=range(len(USUAL)))
 def test_usual_schemas_pass_as_they_are(schema: dict[str, Any]) -> None:
     for body in (in_tools(schema), in_format(schema)):
-        assert asked("gemini", body) | body == asked("gemini", body)
+        assert asked("anthropic", body) | body == asked("anthropic", body)
 
 
 def test_all_tools_share_the_room() -> None:

@@ -157,9 +157,9 @@ WRONG: dict[str, tuple[Behaviour, type[GatewayError], str | None]] = {
     "a failure": (Status(500), UpstreamUnavailable, "upstream_error"),
     "a failure without a body": (Status(503, b""), UpstreamOverloaded, "server_is_overloaded"),
     "a failure cut short": (
-        Truncated(Status(500), 5),
-        UpstreamUnavailable,
-        "upstream_truncated",
+        Truncated(Status(503), 5),
+        UpstreamOverloaded,
+        "server_is_overloaded",
     ),
     "a refusal": (Status(400, code="invalid_value", param="top_p"), UpstreamRejected, "invalid_value"),
     "too long": (Status(400, code="context_length_exceeded"), ContextLengthExceeded, "context_length_exceeded"),

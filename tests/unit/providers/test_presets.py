@@ -73,6 +73,15 @@ def test_no_class_is_served_by_a_model_that_retires_within_60_days_of_the_check(
     assert all(day is None or day - preset.checked > timedelta(days=60) for day in days)
 
 
+@pytest.mark.parametrize("name", ["azure", "openai"])
+def test_the_classes_take_tools_on_chat_completions(name: str) -> None:
+    text = [model for class_name, model in get(name).classes.items() if class_name in ("small", "medium", "large")]
+
+    # From gpt-5.5 on they reason unasked, and are refused tools while they do.
+    assert [model for model in text if model.startswith(("gpt-5.5", "gpt-5.6", "gpt-6"))] == []
+    assert len(set(text)) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [

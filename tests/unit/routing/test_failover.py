@@ -13,7 +13,9 @@ from gateway.errors import (
     EndpointNotServed,
     GatewayError,
     NoDeployment,
+    ShuttingDown,
     UpstreamAuthFailed,
+    UpstreamError,
     UpstreamModelMissing,
     UpstreamOverloaded,
     UpstreamProtocolError,
@@ -26,6 +28,8 @@ from gateway.providers import Exchange, Reply
 from gateway.routing import Failover, FailoverSettings, Healths, Refusals
 from tests.support.deployments import FakeClock, ScriptedProvider, make_deployments, make_healths, make_table
 from tests.support.exchanges import make_call
+
+BROKEN = UpstreamError("x", code="upstream_stream_interrupted")
 
 
 async def ask(clock: FakeClock, call: Call, *providers: ScriptedProvider, health: Healths | None = None) -> bytes:
@@ -99,10 +103,13 @@ async def test_an_endpoint_that_one_does_not_serve_is_not_the_word_on_another_th
     clock: FakeClock, order: int
 ) -> None:
     errors = [EndpointNotServed("never"), UpstreamTimeout("now")][::order]
-    providers = [ScriptedProvider(f"p{index}", error) for index, error in enumerate(errors)]
+    providers = [ScriptedProvider(type(error).__name__, error) for error in errors]
+    call = make_call()
 
     with pytest.raises(UpstreamTimeout):
-        await ask(clock, make_call(), *providers)
+        await ask(clock, call, *providers)
+
+    assert call.record.deployment == "UpstreamTimeout/m"
 
 
 async def test_when_all_rest_the_earliest_to_wake_is_told(clock: FakeClock) -> None:
@@ -309,11 +316,27 @@ async def test_a_stream_that_breaks_after_content_counts_against_its_deployment(
         call = make_call(stream=True)
         async with await failover.first_success(call, table.resolve(call)):
             running = health.at("chat/completions").of(deployment).in_flight
-            call.record.attempts[-1].outcome = "upstream_stream_interrupted"  # as whoever sends the stream writes it
+            call.record.attempts[-1].error = BROKEN  # as whoever sends the stream writes it
 
     assert running == 1
     assert health.at("chat/completions").of(deployment).in_flight == 0
     assert not health.at("chat/completions").may_ask(deployment)
+
+
+async def test_a_stream_that_our_own_end_cuts_says_nothing_of_the_deployment(clock: FakeClock) -> None:
+    table = make_table({"small": ["a/m"]}, [ScriptedProvider("a")])
+    health = make_healths(clock)
+    failover = Failover(health, Refusals(), clock)
+    deployment = table.resolve(make_call()).deployments[0]
+
+    for _ in range(9):
+        call = make_call(stream=True)
+        async with await failover.first_success(call, table.resolve(call)):
+            call.record.attempts[-1].error = ShuttingDown()
+
+    condition = health.at("chat/completions").of(deployment)
+    assert (condition.in_flight, condition.failures) == (0, 0)
+    assert call.record.attempts[-1].error is None  # its traceback would lead back to the record
 
 
 async def test_a_caller_that_leaves_says_nothing_of_the_deployment(clock: FakeClock) -> None:

@@ -93,3 +93,9 @@ async def test_an_alias_is_unready_when_none_of_its_deployments_is_ready() -> No
     cloud.is_available = False
 
     assert await table.unready() == ["large"]
+
+
+def test_an_alias_may_be_called_other_and_its_deployments_are_configured_all_the_same() -> None:
+    route = make_table({"other": ["lab/tiny"]}).resolve(make_call("other"))
+
+    assert [(deployment.label, deployment.is_configured) for deployment in route.deployments] == [("lab/tiny", True)]
