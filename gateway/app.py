@@ -39,6 +39,7 @@ from gateway.http import (
 from gateway.logs import LogSink
 from gateway.metrics import Metrics
 from gateway.providers import (
+    Crashes,
     LiteLLM,
     LiteLLMSettings,
     LlamaCpp,
@@ -110,7 +111,8 @@ def build(
     sink = LogSink(getattr(sys.stderr.buffer, "raw", sys.stderr.buffer), config.secrets())
     journal = Journal(metrics, sink)
     ring = KeyRing(config.auth.keys)
-    providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
+    crashes = Crashes(clock)
+    providers = {name: make_provider(name, entry, run_dir, crashes) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
     healths = Healths(clock, dice, config.failover, partial(_tell, metrics))
     failover = Failover(
@@ -151,8 +153,8 @@ def _restarts(entries: Mapping[str, ProviderSettings], run_dir: Path) -> Iterato
                 yield f"{name}/{model}", read_status(model_status(run_dir, name, model)).restarts
 
 
-def make_provider(name: str, entry: ProviderSettings, run_dir: Path) -> Provider:
-    """Return the provider that a configuration entry describes."""
+def make_provider(name: str, entry: ProviderSettings, run_dir: Path, crashes: Crashes | None = None) -> Provider:
+    """Return the provider that a configuration entry describes; `crashes` are those of all local models."""
     if isinstance(entry, LiteLLMSettings):
         return LiteLLM(name, entry)
     if isinstance(entry, OpenAISettings):
@@ -171,10 +173,16 @@ def make_provider(name: str, entry: ProviderSettings, run_dir: Path) -> Provider
                 trouble=partial(model_trouble, model_status(run_dir, name, model)),
                 is_embedding=settings.embedding,
                 max_wait=settings.max_wait_seconds,
+                state=partial(_state_of, model_status(run_dir, name, model)),
             )
             for model, settings in entry.models.items()
         },
+        crashes,
     )
+
+
+def _state_of(status: Path) -> str:
+    return read_status(status).state
 
 
 def _tell(metrics: Metrics, deployment: str, before: State, state: State, reason: str) -> None:

@@ -31,7 +31,8 @@ class Exchange:
     `wants_usage` says whether a stream's caller asked for the usage chunk. `allowed_extra` are fields beyond OpenAI's
     that the configuration lets through where a provider passes on known fields only. Where requests wait for their turn,
     `caller` is who takes turns, `most_waiting` behind how many others this one would wait; the provider fills in
-    `may_wait`, that there is a queue, so that no answer yet is no sign of ill health, and `queued`, how it was there.
+    `may_wait`, that there is a queue, so that no answer yet is no sign of ill health, `ticket`, its name in the queue, and
+    `queued`, how it was there.
     """
 
     endpoint: Endpoint
@@ -44,6 +45,7 @@ class Exchange:
     caller: str = ""
     most_waiting: int | None = None
     may_wait: bool = False
+    ticket: str = ""
     queued: Queued | None = None
 
 

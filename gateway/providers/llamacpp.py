@@ -5,7 +5,10 @@ The model processes themselves are started in `processes/` and written in `worke
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +17,14 @@ import aiohttp
 
 from gateway.errors import (
     LocalModelUnavailable,
+    UpstreamError,
     UpstreamModelMissing,
     UpstreamOverloaded,
     UpstreamRejected,
     UpstreamUnavailable,
 )
 from gateway.providers.base import Exchange, PlainReply, Reply
+from gateway.providers.llamacpp_crashes import Crashes, CrashNoting
 from gateway.providers.llamacpp_dialect import (
     DEFAULT_COMPLETION_TOKENS,
     LlamaCppScanner,
@@ -41,14 +46,16 @@ RETRY_SECONDS = 1.0  # a model process is back after about a second, or not soon
 class LocalModel:
     """Where one model process listens, and how to learn why it does not.
 
-    `trouble()` returns a sentence while the model is loading, restarting or broken, and "" while it serves. A request may
-    wait `max_wait` seconds for its turn, which is no sign that anything is wrong.
+    `trouble()` returns a sentence while the model is loading, restarting or broken, and "" while it serves, be it that
+    it has to be loaded first: then `state()` is `idle`, or `loading` once somebody has connected. A request may wait `max_wait` seconds for its turn, which is no
+    sign that anything is wrong.
     """
 
     socket: Path
     trouble: Callable[[], str]
     is_embedding: bool = False
     max_wait: float = 0.0
+    state: Callable[[], str] = lambda: "ready"
 
 
 class _Lane(OpenAIWire):
@@ -68,9 +75,10 @@ class LlamaCpp:
 
     account = None  # each model is a process of its own
 
-    def __init__(self, name: str, models: Mapping[str, LocalModel]) -> None:
+    def __init__(self, name: str, models: Mapping[str, LocalModel], crashes: Crashes | None = None) -> None:
         self.name = name
         self._models = models
+        self._crashes = crashes or Crashes(time.monotonic)
         # llama.cpp's server leaves a connection unusable after a stream, so each one serves one request.
         self._lanes = {model: _Lane(name, local.socket) for model, local in models.items()}
 
@@ -79,6 +87,10 @@ class LlamaCpp:
         if local is None:
             raise UpstreamModelMissing(f"There is no local model '{exchange.model}'.")
         refuse_unsupported(exchange, is_embedding=local.is_embedding)
+        self._crashes.check(exchange.body)
+        is_sound = not local.trouble()
+        if exchange.most_waiting is not None and is_sound:
+            _leave_to_others(exchange.model, local)
         dimensions = exchange.body.get("dimensions")
         exchange.body = body = restrict(exchange.body)
         if exchange.endpoint == "completions" and body.get("max_tokens") is None:
@@ -92,14 +104,22 @@ class LlamaCpp:
             explain_tokens(exchange, error)
             raise
         except (UpstreamUnavailable, UpstreamOverloaded) as error:
-            if error.upstream_status is not None and error.upstream_status != 503:
-                explain_failure(error)
-                raise
-            trouble = local.trouble() or "its process ended and is being restarted."
-            raise LocalModelUnavailable(
-                f"The local model '{exchange.model}' is not available: {trouble}", retry_after=RETRY_SECONDS
-            ) from error
+            raise self._explain(error, exchange, local, is_sound=is_sound) from error
+        if not reply.body:
+            return CrashNoting(reply, self._crashes, exchange.body)
         return reply if exchange.stream else _tidy(exchange, reply, dimensions)
+
+    def _explain(self, error: UpstreamError, exchange: Exchange, local: LocalModel, *, is_sound: bool) -> UpstreamError:
+        """Return what the failure of a process that was sound or not when it was asked means; raises what else it is."""
+        if error.upstream_status is not None and error.upstream_status != 503:
+            explain_failure(error)
+            return error
+        if is_sound and error.upstream_status is None and _was_at_work(local.socket, exchange.ticket):
+            self._crashes.note(exchange.body)
+        trouble = local.trouble() or "its process ended and is being restarted."
+        return LocalModelUnavailable(
+            f"The local model '{exchange.model}' is not available: {trouble}", retry_after=RETRY_SECONDS
+        )
 
     async def is_ready(self, model: str) -> bool:
         local = self._models.get(model)
@@ -117,6 +137,32 @@ def _tidy(exchange: Exchange, reply: Reply, dimensions: int | None) -> Reply:
     if exchange.endpoint == "completions" and exchange.body.get("logprobs") is not None:
         return PlainReply(dump(tidy_completion(parse_object(reply.body))), reply.usage)
     return reply
+
+
+def _leave_to_others(model: str, local: LocalModel) -> None:
+    """Raise LocalModelUnavailable while the model is not loaded, and see to it that it will be."""
+    state = local.state()
+    if state == "idle":
+        _wake(local.socket)
+    if state != "ready":
+        raise LocalModelUnavailable(
+            f"The local model '{model}' is being loaded.", code="local_model_not_loaded", retry_after=RETRY_SECONDS
+        )
+
+
+def _was_at_work(path: Path, ticket: str) -> bool:
+    """Tell whether a process that is gone was working on this request, by the file that its front kept."""
+    try:
+        return ticket in path.with_suffix(".work").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+
+
+def _wake(path: Path) -> None:
+    """Connect, by which a model that is not loaded is; what comes of it shows when it is asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
+        connection.settimeout(0)
+        connection.connect(str(path))
 
 
 def _unix(path: str) -> aiohttp.BaseConnector:

@@ -68,7 +68,7 @@ class FrontPool(Pool):
         exchange = _asking.get()
         if exchange is None:
             return await super().post(url, body, connect_seconds, headers)
-        request = uuid4().hex
+        request = exchange.ticket = uuid4().hex
         sent = {**(headers or {}), **_headers(exchange), "x-gateway-request": request}
         if isinstance(exchange.patience, QueuePatience):
             seconds = exchange.patience.inner.begin_seconds(stream=exchange.stream)

@@ -10,8 +10,9 @@ import asyncio
 import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -68,15 +69,24 @@ class _EventStream(web.StreamResponse):
 
 
 class Front:
-    """Serves `model`; `tell` gets "busy" when the first request begins and "idle" when the last one has ended."""
+    """Serves `model`; `tell` gets "busy" when the first request begins and "idle" when the last one has ended.
+
+    `work` is a file that always has the names of the requests at work: should this process end, it tells by which.
+    """
 
     def __init__(
-        self, model: LoadedModel, queue: FairQueue, manners: Manners, tell: Callable[[str], None] = lambda _: None
+        self,
+        model: LoadedModel,
+        queue: FairQueue,
+        manners: Manners,
+        tell: Callable[[str], None] = lambda _: None,
+        work: Path | None = None,
     ) -> None:
         self._model = model
         self._queue = queue
         self._manners = manners
         self._tell = tell
+        self._work = work
         self._present = 0
         self._tickets: dict[str, Ticket] = {}  # by the name that the request was given by who sent it
         self._unused: asyncio.TimerHandle | None = None
@@ -163,10 +173,18 @@ class Front:
             headers = _retry(self._queue.wait_seconds(clock())) | _told(ticket, clock())
             raise Refusal(503, "queue_timeout", "The request waited too long for its turn.", headers) from None
         else:
+            self._write_down()
             yield ticket
         finally:
             self._tickets.pop(name, None)
             self._queue.leave(ticket, clock(), tokens.total)
+            self._write_down()
+
+    def _write_down(self) -> None:
+        if self._work is not None:
+            names = [name for name, ticket in self._tickets.items() if ticket.began is not None]
+            with suppress(OSError):  # a full disk must not end the model's work
+                self._work.write_text("\n".join(names), encoding="utf-8")
 
     async def _answer(self, request: web.Request, body: Body, ticket: Ticket) -> web.StreamResponse:
         try:

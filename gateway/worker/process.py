@@ -93,7 +93,12 @@ async def _serve(
 
     queue = FairQueue(plan.slots, settings.max_waiting)
     manners = Manners(settings.max_wait, settings.keep_alive, settings.exclusive)
-    await Front(model, queue, manners, reports.send).serve(listener, ready)
+    await Front(model, queue, manners, reports.send, work_file(settings.socket)).serve(listener, ready)
+
+
+def work_file(path: Path) -> Path:
+    """Return where the front of the socket at `path` writes down what it works on."""
+    return path.with_suffix(".work")
 
 
 def _take_place(settings: WorkerSettings) -> socket.socket:
@@ -113,9 +118,9 @@ def _take_place(settings: WorkerSettings) -> socket.socket:
 
 
 def _left_behind(settings: WorkerSettings) -> tuple[Path, ...]:
-    """Return the sockets that are gone when the process is; one that was given is the parent's."""
-    engines_own = engine_socket(settings.socket)
-    return (engines_own,) if settings.listen_fd is not None else (engines_own, settings.socket)
+    """Return the files that are gone when the process ends in order; a socket that was given is the parent's."""
+    own = (engine_socket(settings.socket), work_file(settings.socket))
+    return own if settings.listen_fd is not None else (*own, settings.socket)
 
 
 def _check(model: Path) -> GgufSummary:

@@ -10,15 +10,18 @@ import base64
 import itertools
 import json
 import math
+import signal
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from gateway.worker import EngineName, why_unavailable
-from tests.support.worker import Client, Worker, client_of, running
+from gateway.worker import EXIT_BAD_MODEL, EngineName, why_unavailable
+from tests.support.worker import Client, Worker, client_of, command, running
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -352,6 +355,14 @@ async def test_a_form_that_makes_no_sense_is_refused(chat: Client, fields: dict[
     assert await say(chat, max_tokens=1)
 
 
+async def test_a_grammar_is_not_repeated_in_the_log(engine: EngineName, chat_worker: Worker, chat: Client) -> None:
+    if engine == "xllamacpp":
+        pytest.skip("llama.cpp's server has the last word there")
+    await chat.post(CHAT, ask(grammar='root ::= "my secret" | ('))
+
+    assert "secret" not in chat_worker.noise
+
+
 # What is refused
 
 
@@ -487,6 +498,97 @@ async def test_a_suffix_needs_a_model_that_fills_in(engine: EngineName, chat: Cl
     assert (status, body["error"]["code"], body["error"]["param"]) == (400, "unsupported_parameter", "suffix")
 
 
+# Models that somebody tampered with
+
+BEGINNING_OF_TEMPLATE = b"{% for message in messages %}"
+
+
+def with_template(model: Path, template: str, made: Path) -> Path:
+    """Write a copy of `model` whose chat template begins with `template` and ends with a comment."""
+    raw = bytearray(model.read_bytes())
+    start = raw.index(BEGINNING_OF_TEMPLATE)
+    length = int.from_bytes(raw[start - 8 : start], "little")
+    text = template.encode()
+    raw[start : start + length] = text + b"{#" + b" " * (length - len(text) - 4) + b"#}"
+    made.write_bytes(raw)
+    return made
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages.__class__.__base__.__subclasses__() }}",
+        "{{ raise_exception.__globals__['__builtins__']['open']('FILE', 'w') }}",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% set n = namespace(s='xx') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+        "{% for",
+    ],
+    ids=["classes", "file", "loop", "memory", "syntax"],
+)
+async def test_a_template_that_would_do_harm_is_refused(
+    engine: EngineName, chat_gguf: Path, tmp_path: Path, template: str
+) -> None:
+    if engine == "xllamacpp":
+        pytest.skip("llama.cpp's own templates have no Python to reach")
+    target = tmp_path / "made"
+    model = with_template(chat_gguf, template.replace("FILE", str(target)), tmp_path / "model.gguf")
+
+    with running(model, "--engine", engine, "--context-window", "256") as worker:
+        async with client_of(worker) as client:
+            status, body = await client.post(CHAT, ask())
+            answer = await reply(client, COMPLETIONS, {"prompt": "One two", "max_tokens": 2})
+
+    assert (status, body["error"]["code"]) == (422, "bad_template")
+    assert not target.exists()
+    assert answer["usage"]["completion_tokens"] == 2
+
+
+TOOL_TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if tools %}{{ tools | tojson }} Call: <tool_call>{'name': ..., 'arguments': ...}</tool_call>{% endif %}"
+    "{# tool_calls #}"
+)
+
+
+async def test_a_tool_that_must_be_called_is_called(engine: EngineName, chat_gguf: Path, tmp_path: Path) -> None:
+    if engine == "xllamacpp":
+        pytest.skip("which form of calls llama.cpp reads from a template is its own matter")
+    model = with_template(chat_gguf, TOOL_TEMPLATE, tmp_path / "model.gguf")
+    parameters = {"type": "object", "properties": {"at": {"enum": ["sea", "sky"]}}, "required": ["at"]}
+    tool = {"type": "function", "function": {"name": "look", "parameters": parameters}}
+    choice = {"type": "function", "function": {"name": "look"}}
+    body = ask("Look at the sea.", tools=[tool], tool_choice=choice, max_tokens=80)
+
+    with running(model, "--engine", engine, "--context-window", "512") as worker:
+        async with client_of(worker) as client:
+            plain = (await reply(client, CHAT, body))["choices"][0]
+            events = [event async for event in client.stream(CHAT, body)]
+
+    (call,) = plain["message"]["tool_calls"]
+    assert (plain["finish_reason"], plain["message"]["content"], call["function"]["name"]) == (
+        "tool_calls",
+        None,
+        "look",
+    )
+    assert json.loads(call["function"]["arguments"])["at"] in ("sea", "sky")
+    streamed = [delta["tool_calls"][0] for delta in deltas(events) if "tool_calls" in delta]
+    assert [one["function"] for one in streamed] == [call["function"]]
+    assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_model_whose_weights_are_missing_is_a_bad_model(engine: EngineName, chat_gguf: Path, tmp_path: Path) -> None:
+    """Its header is sound but for one name, so that the engine itself has to find out."""
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(chat_gguf.read_bytes().replace(b"output_norm.weight", b"output_nonsense.we"))
+    with TemporaryDirectory() as directory:
+        argv = command(broken, Path(directory) / "m.sock", "--engine", engine, "--context-window", "256")
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, report["event"]) == (EXIT_BAD_MODEL, "failed")
+    assert "output_norm" in report["reason"]
+
+
 # Together
 
 
@@ -525,6 +627,21 @@ async def test_whoever_leaves_frees_the_place(chat: Client) -> None:
     answer = await asyncio.wait_for(reply(chat, CHAT, ask(max_tokens=3)), 20)
 
     assert answer["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_while_it_writes(engine: EngineName, chat_gguf: Path, number: int) -> None:
+    with running(chat_gguf, "--engine", engine, "--context-window", str(WINDOW)) as worker:
+        async with client_of(worker) as client:
+            stream = client.stream(CHAT, ask("Tell a story.", max_tokens=WINDOW, ignore_eos=True))
+            await anext(stream)
+            worker.process.send_signal(number)
+
+            code = await asyncio.to_thread(worker.process.wait, 5)
+            await stream.aclose()
+
+    assert code == 0
+    assert not worker.socket.exists()
 
 
 # Embeddings
@@ -585,6 +702,14 @@ async def test_an_input_over_the_window_is_refused(embedder: Client) -> None:
 
     assert (status, body["error"]["type"]) == (400, "exceed_context_size_error")
     assert (body["error"]["n_prompt_tokens"], body["error"]["n_ctx"]) == (513, 512)
+
+
+async def test_an_input_over_the_window_is_cut_where_that_is_wanted(engine: EngineName, embedding_gguf: Path) -> None:
+    with running(embedding_gguf, "--engine", engine, "--embedding", "--too-long", "cut") as worker:
+        async with client_of(worker) as client:
+            longer, whole = await embed(client, ["word " * 600, "word " * 510])
+
+    assert dot(longer, whole) > 0.9999
 
 
 @pytest.mark.parametrize("given", [[], 5, [["a"]], [10**7], None], ids=str)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from gateway.wire import dump
 from gateway.worker.batching.answers import Teller, embeddings_json
 from gateway.worker.batching.delivery import Whole, deliver, dispatcher, refused
 from gateway.worker.batching.native import Native
@@ -21,6 +22,7 @@ from gateway.worker.engine import Answer, Body, Plan
 from gateway.worker.reports import Failure
 
 KEY_BITS = 128
+TOKENIZE = "/tokenize"  # for what stands between the front and an engine
 
 
 class Writer:
@@ -40,6 +42,8 @@ class Writer:
 
     async def ask(self, path: str, body: Body) -> Answer:
         self._loop = asyncio.get_running_loop()
+        if path == TOKENIZE:
+            return await take_apart(self._desk, body, self._reader)
         read = {"/v1/chat/completions": self._desk.read_chat, "/v1/completions": self._desk.read_completion}.get(path)
         if read is None:
             return refused(not_served(path))
@@ -67,6 +71,8 @@ class Embedder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="llama")
 
     async def ask(self, path: str, body: Body) -> Answer:
+        if path == TOKENIZE:
+            return await take_apart(self._desk, body, self._thread)
         if path != "/v1/embeddings":
             return refused(not_served(path))
         run = partial(asyncio.get_running_loop().run_in_executor, self._thread)
@@ -93,6 +99,15 @@ class Embedder:
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         self._native.close()
+
+
+async def take_apart(desk: Desk, body: Body, thread: ThreadPoolExecutor) -> Answer:
+    """Return the token ids of a text."""
+    try:
+        tokens = await asyncio.get_running_loop().run_in_executor(thread, desk.read_text, body)
+    except Refusal as refusal:
+        return refused(refusal)
+    return Whole(dump({"tokens": tokens}))
 
 
 def make_desk(native: Native, plan: Plan, draw: Callable[[int], int]) -> Desk:

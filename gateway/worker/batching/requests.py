@@ -127,6 +127,14 @@ class Desk:
                 raise too_long(len(tokens), self.window, "input")
         return inputs
 
+    def read_text(self, body: Mapping[str, Any]) -> list[int]:
+        """Return the token ids of the text in a request to take it apart; raises Refusal."""
+        content = body.get("content")
+        if not isinstance(content, str):
+            raise Refusal("Field 'content': must be text", param="content")
+        add, parse = flag(body, "add_special"), flag(body, "parse_special", default=True)
+        return self.vocabulary.tokenize(content, add_special=add, parse_special=parse)
+
     # Prompts
 
     def _chat_template(self) -> ChatTemplate:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from gateway.worker.batching.native import Native, Vocabulary
@@ -104,7 +106,23 @@ def make_grammar(binding: Any, vocabulary: Vocabulary, grammar: str) -> Any:
 
 def check_grammar(binding: Any, vocabulary: Vocabulary, grammar: str) -> None:
     """Raise GrammarError unless llama.cpp can parse `grammar`; any thread may ask."""
-    binding.llama_sampler_free(make_grammar(binding, vocabulary, grammar))
+    with unheard():
+        made = make_grammar(binding, vocabulary, grammar)
+    binding.llama_sampler_free(made)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Drop what native code writes to standard error: llama.cpp repeats a bad grammar, which may be a caller's secret."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def make_chain(native: Native, sampling: Sampling) -> Any:
