@@ -41,7 +41,11 @@ _CREDENTIALS = re.compile(
 _ACCOUNTS = re.compile(r"\b(org|proj)([-_])[A-Za-z0-9][A-Za-z0-9_\-]{5,}")
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)(?::\d{1,5}\b)?")
 _STATUS_AS_CODE = re.compile(r"[45][0-9]{2}")
-_TELLS_OF_MODEL = re.compile(r"\W*(?:(?:the|this|your|publisher|unknown|invalid) )*models?\b", re.IGNORECASE)
+_ABSENT = r"(?:(?:was|is|could|does|do)(?: not|n't) |not )(?:be )?(?:found|exist|available)"
+_MODEL_IS_ABSENT = re.compile(
+    rf"\W*(?:(?:the|this|your|publisher|requested) )*models?(?:[ /][`'\"]?[\w./:@-]+[`'\"]?)? {_ABSENT}", re.IGNORECASE
+)
+_IS_ABSENT = re.compile(rf"{_ABSENT}|no such|unknown|there is no|no endpoints?|no longer|decommissioned", re.IGNORECASE)
 _MAYBE_IPV6 = re.compile(
     r"(?<![\w:.])\[?((?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?:%\w+)?(?:\]:\d{1,5}|\])?(?![\w:])", re.IGNORECASE
 )
@@ -165,14 +169,16 @@ def _status_of(raw: Any, code: str | None, kind: str | None) -> int:
 def _is_missing_model(reported: Mapping[str, Any], message: str, model: str) -> bool:
     """Tell whether a 404 is about the model, which takes the deployment away for minutes.
 
-    Upstreams quote their callers, so the word "model" somewhere in a sentence says nothing: a sentence must begin with
-    it, or name the very model that was asked for.
+    Upstreams quote their callers, so a word somewhere in a sentence says nothing: the sentence must say of a model that
+    it is not there, or name the very one that was asked for and say so.
     """
     if reported.get("param") == "model" or _NO_MODEL in (reported.get("code"), reported.get("type")):
         return True
-    if _TELLS_OF_MODEL.match(message):
+    if _MODEL_IS_ABSENT.match(message):
         return True
-    return bool(model) and re.search(rf"(?<![\w./-]){re.escape(model)}(?![\w/-]|[.:]\w)", message) is not None
+    name = re.escape(model)
+    named = rf"[`'\"]{name}[`'\"]|\bmodels?[ /]{name}(?![\w/-]|[.:]\w)|\bfor {name}\W*$"
+    return bool(model) and _IS_ABSENT.search(message) is not None and re.search(named, message) is not None
 
 
 def _context_message(reported: Mapping[str, Any], message: str) -> str:

@@ -46,6 +46,7 @@ _CROSSED = frozenset({"chat/completions", "completions"})
 _NOT_THERE = frozenset({404, 405})  # most servers of this wire do not rank
 _USAGE_FIELD = "stream_options"
 _SLICE_BYTES = 64 * 1024
+_SAYS_NOTHING_ALONE = frozenset({400, 404, 413, 422})  # what is wrong with a request is in the text
 ERROR_TEXT_SECONDS = 1.0  # the words behind an error's status come with it or hardly at all
 _MOST_MODELS = 1000  # callers may spell out models
 
@@ -220,7 +221,8 @@ class OpenAIWire:
                 code="upstream_redirect",
                 upstream_status=response.status,
             )
-        limit.extend(2 * ERROR_TEXT_SECONDS)  # it has answered in time
+        if response.status not in _SAYS_NOTHING_ALONE:
+            limit.extend(2 * ERROR_TEXT_SECONDS)  # it has answered in time
         body = await self._read_error(response, limit.began + exchange.patience.total_seconds - time.monotonic())
         error = classify(response.status, response.headers, body, self._secrets, exchange.model)
         endpoint = exchange.endpoint
@@ -237,13 +239,15 @@ class OpenAIWire:
         return error
 
     async def _read_error(self, response: aiohttp.ClientResponse, most_seconds: float) -> bytes:
-        """Return the text of an error answer, b"" where it does not come: the head has told the most of it."""
+        """Return the text of an error answer, what there is of it where it does not come: the head told the most."""
+        pieces: list[bytes] = []
+        seconds = most_seconds if response.status in _SAYS_NOTHING_ALONE else min(ERROR_TEXT_SECONDS, most_seconds)
         try:
-            with TimeLimit(self._sweeper, min(ERROR_TEXT_SECONDS, most_seconds)):
-                return await read_beginning(response)
+            with TimeLimit(self._sweeper, seconds):
+                return await read_beginning(response, pieces=pieces)
         except (TimeoutError, aiohttp.ClientError, OSError):
             response.close()
-            return b""
+            return b"".join(pieces)
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:

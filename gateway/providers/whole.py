@@ -52,17 +52,22 @@ async def read_reply(response: aiohttp.ClientResponse, limit: int) -> bytes:
     if content.is_eof() and content.total_bytes <= limit:
         return await response.read()
     announced = response.content_length
-    pieces, is_whole = ([], False) if announced is not None and announced > limit else await _read(response, limit)
-    if is_whole:
+    pieces: list[bytes] = []
+    if (announced is None or announced <= limit) and await _read(response, limit, pieces):
         return b"".join(pieces)
     response.close()
     raise UpstreamTooLarge("The upstream's answer is too large.")
 
 
-async def read_beginning(response: aiohttp.ClientResponse, limit: int = MAX_ERROR_BYTES) -> bytes:
-    """Return the body, cut somewhere after `limit` bytes; the connection is closed if there was more."""
-    pieces, is_whole = await _read(response, limit)
-    if not is_whole:
+async def read_beginning(
+    response: aiohttp.ClientResponse, limit: int = MAX_ERROR_BYTES, pieces: list[bytes] | None = None
+) -> bytes:
+    """Return the body, cut somewhere after `limit` bytes; the connection is closed if there was more.
+
+    `pieces` has what came so far, for whoever does not wait to the end.
+    """
+    pieces = [] if pieces is None else pieces
+    if not await _read(response, limit, pieces):
         response.close()
     return b"".join(pieces)
 
@@ -86,14 +91,13 @@ def flaw_of(payload: Mapping[str, Any], body: bytes, exchange: Exchange) -> str 
     return None if is_answer else "nothing in it"
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> tuple[list[bytes], bool]:
-    """Return the pieces up to the first that is beyond `limit`, and whether that was all; then the response is free."""
-    pieces: list[bytes] = []
+async def _read(response: aiohttp.ClientResponse, limit: int, pieces: list[bytes]) -> bool:
+    """Add the pieces up to the first that is beyond `limit`; return whether that was all: then the response is free."""
     size = 0
     while piece := await response.content.readany():
         pieces.append(piece)
         size += len(piece)
         if size > limit:
-            return pieces, False
+            return False
     response.release()
-    return pieces, True
+    return True

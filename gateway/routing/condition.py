@@ -23,6 +23,7 @@ PROBE_SECONDS = 10.0  # a probe that says nothing for so long is not waited for 
 # Where failures came fast, a probe that outlives them by far may be a good sign: another follows sooner.
 _FAST_SECONDS, _OUTLIVES_TIMES, _OUTLIVES_SECONDS = 1.0, 4.0, 0.5
 _OTHERS_SECONDS = 60.0  # a caller that was seen so lately may be left to find out
+_PRECEDENCE_SECONDS = 2.0  # how much longer, at most, it is left to others
 _NEVER = float("-inf")
 
 
@@ -31,16 +32,22 @@ class Condition:
 
     __slots__ = (
         "_blamed",
+        "_blamed_at",
         "_failed",
         "_failed_within",
         "_opened",
         "_opens_after",
+        "_other_well",
         "_others_seen",
         "_outcomes",
         "_probes",
         "_probing_since",
         "_rested",
+        "_shut_until",
+        "_shuts",
         "_troubled",
+        "_well_at",
+        "_well_by",
         "account",
         "failures",
         "in_flight",
@@ -78,8 +85,12 @@ class Condition:
         self._failed = self._opened = self._rested = _NEVER
         self._probes = 0  # calls that are finding out now
         self._probing_since = _NEVER  # when the first of them began
-        self._blamed = ""  # the caller whose call opened the breaker last
+        self._blamed = ""  # the caller whose call last opened the breaker or met with an overload
+        self._blamed_at = _NEVER
         self._others_seen = _NEVER  # when a caller that is not blamed was last seen while something bad was remembered
+        self._well_by = ""  # whose call was answered last
+        self._well_at = self._other_well = _NEVER  # when it was, and when somebody else's was
+        self._shut_until, self._shuts = 0.0, 0  # of the blamed caller alone, and how often in a row
 
     def state(self, now: float) -> State:
         if now < self.rest_until:
@@ -90,25 +101,48 @@ class Condition:
 
     def look_over(self, now: float) -> None:
         """Find out whether anything bad is still remembered."""
-        is_well = self.shown == "closed" and self.state(now) == "closed"
+        is_well = self.shown == "closed" and self.state(now) == "closed" and now >= self._shut_until
         self.is_spotless = is_well and not (self.failures or self._outcomes or self.rests)
 
-    def may_ask(self, now: float, caller: str = "") -> bool:
-        """Tell whether a call of `caller` may go to it: while it is half open one, and slowly more if that is silent."""
+    def note_well(self, caller: str, now: float) -> None:
+        """Take note that a call of `caller` was answered: on the usual road, so there is no more to it."""
+        if caller != self._well_by:
+            self._other_well, self._well_by = self._well_at, caller
+        self._well_at = now
+
+    def may_ask(self, now: float, caller: str = "", *, alone: bool = False) -> bool:
+        """Tell whether a call of `caller` may go to it: while it is half open one, and slowly more if that is silent.
+
+        Where it is `alone`, so that there is nobody else to ask, all may once the first has outlived the failures.
+        """
         if caller != self._blamed:
             self._others_seen = now
+        elif now < self._shut_until:
+            return False
         if now < self.rest_until:
             return False
-        return not self.is_open or (now >= self._wakes_for(caller, now) and self._probes < self._most_probes(now))
+        if not self.is_open:
+            return True
+        if now < self._wakes_for(caller, now):
+            return False
+        is_outlived = self._probes and now - self._probing_since >= self._probe_seconds
+        return bool(alone and is_outlived) or self._probes < self._most_probes(now)
 
     def _wakes_for(self, caller: str, now: float) -> float:
         """Return when the breaker lets `caller` try: others before the one whose requests may be what fails."""
-        if caller == self._blamed and self._has_others(now):
-            return self.wake + (self.wake - self._opened)
+        if caller == self._blamed and now - self._others_seen < _OTHERS_SECONDS:
+            return self.wake + min(self.wake - self._opened, _PRECEDENCE_SECONDS)
         return self.wake
 
-    def _has_others(self, now: float) -> bool:
-        return now - self._others_seen < _OTHERS_SECONDS
+    def give_precedence(self, now: float) -> None:
+        """Let others come before the blamed caller when the rest is over, if there are any."""
+        if now - self._others_seen < _OTHERS_SECONDS:
+            self._shut_until = self.rest_until + min(self.rest_until - now, _PRECEDENCE_SECONDS)
+
+    def _are_others_well(self, now: float) -> bool:
+        """Tell whether a caller that is not blamed was answered lately."""
+        at = self._well_at if self._well_by != self._blamed else self._other_well
+        return now - at < _OTHERS_SECONDS
 
     def _most_probes(self, now: float) -> int:
         """Return how many calls may be finding out at once: each further one waits twice as long as the one before."""
@@ -131,6 +165,8 @@ class Condition:
         wakes = 0.0
         if self.is_open:
             wakes = self.wake if caller is None else self._wakes_for(caller, now)
+        if caller is not None and caller == self._blamed:
+            wakes = max(wakes, self._shut_until)
         return max(0.0, self.rest_until - now, wakes - now)
 
     def begin(self, now: float) -> bool:
@@ -182,16 +218,37 @@ class Condition:
             return began >= self.wake  # a call that was on its way when it opened tells nothing new
         return self.failures >= self._opens_after or self._outcomes.bit_count() >= OPENS_AFTER_OF_WINDOW
 
+    def blames_alone(self, now: float, caller: str) -> bool:
+        """Tell whether what `caller` is about to close to all is better shut for it alone.
+
+        It did so lately already, and others were answered: then it is its requests that fail.
+        """
+        is_known = caller == self._blamed and not self.is_open and now - self._blamed_at < _OTHERS_SECONDS
+        return is_known and self._are_others_well(now)
+
+    def shut(self, now: float, seconds: float) -> None:
+        """Keep the blamed caller out for so long, twice as long each time in a row, and count anew for all."""
+        self._shuts = self._shuts + 1 if now - self._shut_until < FORGET_SECONDS else 0
+        self._shut_until = now + min(FORGET_SECONDS, seconds * 2.0**self._shuts)
+        self._blamed_at = now
+        self.failures = self._outcomes = 0
+
     def blame(self, now: float, caller: str) -> None:
         """Count an opening by a call of `caller`.
 
-        One that fails again while others are there says the same once more: it does not make the rest longer for all.
+        One that fails again while others are answered says the same once more: it does not make the rest longer for all.
         """
+        is_news = caller != self._blamed or not self.openings
+        if is_news or not self._are_others_well(now):
+            self.openings += 1
+        self.accuse(now, caller)
+
+    def accuse(self, now: float, caller: str) -> None:
+        """Remember whose call it was that made it rest."""
         if caller != self._blamed:
-            self._blamed, self._others_seen = caller, self._opened  # the one blamed before was there then
-        elif self.openings and self._has_others(now):
-            return
-        self.openings += 1
+            self._blamed, self._others_seen = caller, self._blamed_at  # the one blamed before was there then
+            self._shut_until, self._shuts = 0.0, 0
+        self._blamed_at = now
 
     def open(self, now: float, seconds: float, reason: str) -> None:
         self.is_open, self.wake, self.reason = True, now + seconds, reason

@@ -175,12 +175,14 @@ class _Running:
         pace = condition.stream_pace if stream else condition.plain_pace
         pace.note(self._attempt.ended - self._attempt.started, self._attempt.ended)
         if not stream:
+            condition.note_well(self._call.caller.name, self._attempt.ended)
             self.end(None)
             return reply
         if self._probes:  # alive: others need not wait for this stream's end
             self._probes = False
             condition.release_probe()
             self._health.note_answer(condition, self._attempt.started)
+        condition.note_well(self._call.caller.name, self._attempt.ended)
         self._reply = reply
         return self
 

@@ -86,13 +86,13 @@ class Health:
             kept[deployment.name] = condition
         return condition
 
-    def may_ask(self, deployment: Deployment, caller: str = "") -> bool:
-        """Tell whether a call of `caller` may go to `deployment` now."""
+    def may_ask(self, deployment: Deployment, caller: str = "", *, alone: bool = False) -> bool:
+        """Tell whether a call of `caller` may go to `deployment` now; `alone` says that there is no other."""
         condition = self.of(deployment)
         if condition.is_spotless and not self._accounts:
             return True
         now = self.clock()
-        may_ask = condition.may_ask(now, caller)
+        may_ask = condition.may_ask(now, caller, alone=alone)
         if self._accounts and now < self._accounts.get(deployment.account, _NO_REST).until:
             return False
         return may_ask
@@ -144,12 +144,29 @@ class Health:
             self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=True)
         elif isinstance(error, UpstreamError):
             if isinstance(error, UpstreamOverloaded):
-                self._rest(deployment, condition, self._rest_seconds(condition, error), code, shared=False)
+                self._note_overload(deployment, condition, error, caller)
             now = self.clock()
             if condition.fail(now, now if began is None else began):
-                condition.blame(now, caller)
-                condition.open(now, self._open_seconds(condition), code)
+                self._open(condition, now, caller, code)
         self._show(condition, code)
+
+    def _note_overload(
+        self, deployment: Deployment, condition: Condition, error: UpstreamOverloaded, caller: str
+    ) -> None:
+        now = self.clock()
+        if condition.blames_alone(now, caller):
+            condition.shut(now, self._jittered(self._settings.first_rest_seconds))
+        else:
+            self._rest(deployment, condition, self._rest_seconds(condition, error), error.outcome, shared=False)
+            condition.accuse(now, caller)
+            condition.give_precedence(now)
+
+    def _open(self, condition: Condition, now: float, caller: str, code: str) -> None:
+        if condition.blames_alone(now, caller):
+            condition.shut(now, self._jittered(self._settings.first_rest_seconds))
+        else:
+            condition.blame(now, caller)
+            condition.open(now, self._open_seconds(condition), code)
 
     def report(self) -> Iterator[dict[str, Any]]:
         """Yield every configured deployment that is not well, with its state, why, and the seconds until it may be asked."""

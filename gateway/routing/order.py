@@ -21,22 +21,23 @@ def priority(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
     """Yield the deployments in their configured order; one that grew far slower than it was comes after the others."""
     shunned: list[Deployment] = []
     caller = call.caller.name
+    alone = len(route.deployments) == 1
     # Plain answers take as long as they are long, so only the beginning of streams tells of a slow upstream.
-    pace_matters = call.stream and len(route.deployments) > 1
+    pace_matters = call.stream and not alone
     for deployment in route.deployments:
-        if not health.may_ask(deployment, caller):
+        if not health.may_ask(deployment, caller, alone=alone):
             continue
         if pace_matters and _is_shunned(deployment, health):
             shunned.append(deployment)
         else:
             yield deployment
-    yield from _askable(shunned, health, caller)
+    yield from _askable(shunned, health, caller, alone=False)
 
 
 def weighted(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
     """Yield the deployments in random order: each comes first as often as its weight among those that are healthy says."""
-    caller = call.caller.name
-    waiting = [deployment for deployment in route.deployments if health.may_ask(deployment, caller)]
+    caller, alone = call.caller.name, len(route.deployments) == 1
+    waiting = [deployment for deployment in route.deployments if health.may_ask(deployment, caller, alone=alone)]
     while waiting:
         point = health.dice() * sum(deployment.weight for deployment in waiting)
         chosen = waiting[-1]
@@ -46,7 +47,7 @@ def weighted(route: Route, health: Health, call: Call) -> Iterator[Deployment]:
                 chosen = deployment
                 break
         waiting.remove(chosen)
-        if health.may_ask(chosen, caller):
+        if health.may_ask(chosen, caller, alone=alone):
             yield chosen
 
 
@@ -56,6 +57,7 @@ def least_busy(route: Route, health: Health, call: Call) -> Iterator[Deployment]
         sorted(route.deployments, key=lambda deployment: health.of(deployment).in_flight / deployment.weight),
         health,
         call.caller.name,
+        alone=len(route.deployments) == 1,
     )
 
 
@@ -74,7 +76,8 @@ def lowest_latency(route: Route, health: Health, call: Call) -> Iterator[Deploym
             return condition.is_doubtful(now), pace.average * (1 + running)
         return condition.is_doubtful(now), (pace.average or _UNKNOWN_SECONDS) * running
 
-    yield from _askable(sorted(route.deployments, key=cost), health, call.caller.name)
+    alone = len(route.deployments) == 1
+    yield from _askable(sorted(route.deployments, key=cost), health, call.caller.name, alone=alone)
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -85,8 +88,8 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 
 
-def _askable(deployments: Iterable[Deployment], health: Health, caller: str) -> Iterator[Deployment]:
-    return (deployment for deployment in deployments if health.may_ask(deployment, caller))
+def _askable(deployments: Iterable[Deployment], health: Health, caller: str, *, alone: bool) -> Iterator[Deployment]:
+    return (deployment for deployment in deployments if health.may_ask(deployment, caller, alone=alone))
 
 
 def _is_shunned(deployment: Deployment, health: Health) -> bool:

@@ -38,6 +38,25 @@ def fails_if_poisoned(request: SeenRequest) -> Answer:
     return resolve(Status(500) if b"poison" in request.body else Chat("fine"), request)
 
 
+@pytest.mark.parametrize("status", [500, 503])
+async def test_five_failing_requests_a_second_of_one_key_turn_away_few_of_others(
+    upstream: ScriptedUpstream, status: int
+) -> None:
+    upstream.otherwise = lambda request: resolve(Status(status) if b"poison" in request.body else Chat("fine"), request)
+    clock = FakeClock()
+    answered = []
+
+    async with running(make_config(upstream, keys=KEYS), clock=clock, dice=lambda: 0.5) as gateway:
+        for turn in range(600):
+            await gateway.chat(key=POISON_KEY, messages=[{"role": "user", "content": "poison"}])
+            if turn % 5 == 3:
+                answered.append((await gateway.chat(key=HONEST_KEY)).status == 200)
+            clock.advance(0.2)
+
+    assert len(answered) == 120
+    assert answered.count(False) <= 5
+
+
 async def test_whoever_makes_an_upstream_fail_again_and_again_does_not_take_it_from_others(
     upstream: ScriptedUpstream,
 ) -> None:

@@ -58,6 +58,13 @@ QUOTES = [
     "No such File object: lab/gpt-4o.pdf",
     "No such File object: gpt-4o-mini",
     "Vector store of my-gpt-4o not found",
+    "model-notes.pdf not found",
+    "models.yaml: no such file",
+    "The model does not support image input",
+    "Model response cache entry 12 not found",
+    "Invalid model output format",
+    "No such File object: my gpt-4o note",
+    "No endpoints found for gpt-4o that support tool use",
 ]
 
 
@@ -77,6 +84,10 @@ MISSING = [
     {"message": 'model "other" not found, try pulling it first'},
     {"message": "The model `other` does not exist or you do not have access to it."},
     {"message": "models/other is not found for API version v1beta"},
+    {"message": "model not found"},
+    {"message": "The model 'other' is not available."},
+    {"message": "The requested model gpt-4o could not be found"},
+    {"message": "Unknown model: 'gpt-4o'"},
     {"message": "Publisher Model `projects/x/models/other` was not found"},
 ]
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, RequestTimeout, UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    RequestTimeout,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from gateway.providers import OpenAIWire
 from gateway.providers.openai import ERROR_TEXT_SECONDS
 from gateway.providers.stream import HOLD_BYTES, HOLD_SECONDS
@@ -21,6 +28,7 @@ from tests.support.upstream import (
     Framing,
     Gate,
     Hang,
+    Pause,
     Repeated,
     ScriptedUpstream,
     Status,
@@ -154,6 +162,26 @@ async def test_a_failure_whose_head_came_in_time_is_known_by_it(
 
     with pytest.raises(UpstreamRateLimited):
         await wire.send(make_exchange(patience=make_patience(**{limit: SHORT_SECONDS})))
+
+
+async def test_a_text_that_came_is_read_though_its_body_does_not_end(
+    wire: OpenAIWire, upstream: ScriptedUpstream
+) -> None:
+    whole = b'{"error":{"message":"pay","code":"insufficient_quota"}}'
+    upstream.script(Said(spoken(whole, Ending.HANG, status=429)))
+
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await wire.send(make_exchange(patience=make_patience(plain_answer=LONG_SECONDS)))
+
+    assert caught.value.code == "insufficient_quota"
+
+
+async def test_a_refusal_is_waited_for_as_long_as_an_answer(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
+    whole = b'{"error":{"message":"too long","code":"context_length_exceeded"}}'
+    upstream.script(Said(spoken(whole[:9], Pause(ERROR_TEXT_SECONDS + 0.3), whole[9:], status=400)))
+
+    with pytest.raises(ContextLengthExceeded):
+        await wire.send(make_exchange(patience=make_patience(plain_answer=LONG_SECONDS)))
 
 
 async def test_a_stream_that_nobody_reads_ends_without_blame_on_the_upstream(

@@ -160,7 +160,7 @@ def test_who_never_saw_another_rests_as_always(clock: FakeClock) -> None:
     assert waits == pytest.approx([1, 2, 4, 8])
 
 
-def test_who_fails_again_while_others_wait_does_not_make_the_rest_longer_but_another_that_fails_too_does(
+def test_who_fails_again_while_others_are_answered_does_not_make_the_rest_longer_but_another_that_fails_too_does(
     clock: FakeClock,
 ) -> None:
     health = make_health(clock)
@@ -168,13 +168,78 @@ def test_who_fails_again_while_others_wait_does_not_make_the_rest_longer_but_ano
     waits = []
 
     for who in ("poison", "poison", "honest", "poison"):
-        health.may_ask(LAB, "honest")
+        health.of(LAB).note_well("honest", clock.now)
         clock.advance(2 * rest_seconds(health))
         assert health.may_ask(LAB, who)
         fail(health, who)
         waits.append(rest_seconds(health))
 
     assert waits == pytest.approx([1, 1, 2, 4])
+
+
+def test_that_somebody_else_asks_in_an_outage_does_not_shorten_its_rests(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, "only", 5)
+    waits = []
+
+    for _ in range(4):
+        assert not health.may_ask(LAB, "other")  # turned away, and never answered
+        clock.advance(rest_seconds(health) + 2.0)
+        assert health.may_ask(LAB, "only")
+        fail(health, "only")
+        waits.append(rest_seconds(health))
+
+    assert waits == pytest.approx([2, 4, 8, 16])
+
+
+def test_others_come_first_for_two_seconds_at_most(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, "only", 5)
+    for _ in range(4):
+        clock.advance(rest_seconds(health))
+        fail(health, "only")
+    health.may_ask(LAB, "other")
+
+    clock.advance(rest_seconds(health))
+
+    assert health.wait_seconds(LAB, "only") == pytest.approx(2.0)
+
+
+def test_who_opened_it_before_is_shut_out_alone_when_others_are_answered(clock: FakeClock) -> None:
+    health = make_health(clock)
+    fail(health, "poison", 5)
+    clock.advance(1.0)
+    health.note_success(LAB)
+    shut = []
+
+    for _ in range(3):
+        health.of(LAB).note_well("honest", clock.now)
+        fail(health, "poison", 5)
+        shut.append(health.wait_seconds(LAB, "poison"))
+        assert health.may_ask(LAB, "honest")
+        assert not health.may_ask(LAB, "poison")
+        clock.advance(shut[-1])
+        assert health.may_ask(LAB, "poison")
+
+    assert shut == pytest.approx([1, 2, 4])
+
+
+@pytest.mark.parametrize(("alone", "asked"), [(True, 19), (False, 4)])
+def test_where_there_is_nobody_else_all_may_ask_who_comes_back_slowly(
+    clock: FakeClock, *, alone: bool, asked: int
+) -> None:
+    health = make_health(clock)
+    fail(health, "", 5)
+    clock.advance(1.0)
+
+    let_in = 0
+    for _ in range(20):  # four calls a second
+        if health.may_ask(LAB, alone=alone):
+            health.begin(LAB)
+            let_in += 1
+        clock.advance(0.25)
+
+    assert let_in == asked
 
 
 def test_the_rest_of_a_host_and_key_is_shown_of_all_that_share_it(clock: FakeClock) -> None:
