@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from gateway.packaged.errors import PackagedModelError
 from gateway.packaged.keeping import write_json
@@ -84,7 +84,7 @@ def read_record(name: str, models_dir: Path) -> Record | None:
         return None
     except OSError as error:
         raise PackagedModelError(f"{name}: {path}: {error.strerror or error}") from error
-    except (ValueError, ValidationError):
+    except (ValueError, RecursionError):  # pydantic's errors are ValueErrors
         raise PackagedModelError(f"{name}: its record {path} is damaged; remove the model and add it again") from None
 
 

@@ -28,7 +28,9 @@ def main(argv: list[str]) -> None:
             raise PackagedModelError(f"{name}: its record was removed; add the model again")
         verify(record, Path(models_dir))
     except PackagedModelError as error:
-        sys.stdout.write(json.dumps({"event": "failed", "reason": str(error), "matter": MATTER}) + "\n")
+        # Adding it again does not change the file, which is what the gateway waits for.
+        report = {"event": "failed", "reason": f"{error}, and start the gateway again", "matter": MATTER}
+        sys.stdout.write(json.dumps(report) + "\n")
         sys.exit(BAD_MODEL)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

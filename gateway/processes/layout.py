@@ -14,11 +14,15 @@ from datetime import date
 from pathlib import Path
 
 from gateway.config import Config, resolve, warn_of_retirement
+from gateway.packaged import HUB_SCHEME, KeptFile, PackagedModelError, Record, find_by_source, read_record
 from gateway.processes.children import program
 from gateway.processes.memory import MEBIBYTE
 from gateway.processes.model_plan import ModelPlan
 from gateway.providers import LlamaCppSettings, LocalModelSettings
 from gateway.rundir import model_socket, model_status
+
+WORKER = "gateway.worker"
+VERIFIED = "gateway.packaged.verified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +66,61 @@ def plan_models(config: Config, run_dir: Path) -> Iterator[ModelPlan]:
     for provider, settings in resolve(config).providers.items():
         if isinstance(settings, LlamaCppSettings):
             for model, wanted in settings.models.items():
-                file = Path(wanted.path) if wanted.path else packaged_file(config.server.data_dir, model)
+                place = locate_model(config, f"{provider}.models.{model}", model, wanted)
                 socket = model_socket(run_dir, provider, model)
                 yield ModelPlan(
                     name=f"{provider}/{model}",
-                    command=(*program("gateway.worker"), *_arguments(model, wanted, file, socket, settings)),
-                    file=file,
-                    remedy=f"check providers.{provider}.models.{model}.path."
-                    if wanted.path
-                    else f"fetch it with: gateway models add {model}{_data_option(config.server.data_dir)}",
+                    command=(*place.program, *_arguments(model, wanted, place.file, socket, settings)),
+                    file=place.file,
+                    remedy=place.remedy,
                     status=model_status(run_dir, provider, model),
                     socket=socket,
                     loads_at_start=wanted.load == "start",
                     provider=provider,
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model lies, what to do when it does not, and the start of the command that runs it."""
+
+    file: Path
+    remedy: str
+    program: tuple[str, ...]
+
+
+def locate_model(config: Config, at: str, model: str, wanted: LocalModelSettings) -> Place:
+    """Return where the model is that the configuration has at providers.`at`.
+
+    One that was added is run by way of a check that its files are still what they were.
+    """
+    data_dir = config.server.data_dir
+    if wanted.path and not wanted.path.startswith(HUB_SCHEME):
+        return Place(Path(wanted.path), f"check providers.{at}.path.", tuple(program(WORKER)))
+    models_dir = data_dir / "models"
+    if wanted.path:
+        record = find_by_source(wanted.path, models_dir)
+        name, again = wanted.path, ", then start the gateway again"
+    else:
+        record, name, again = _recorded(model, models_dir), model, ""
+    remedy = f"fetch it with: gateway models add {shlex.quote(name)}{_data_option(data_dir)}{again}"
+    if record is None:
+        return Place(packaged_file(data_dir, name.replace("/", "_")), remedy, tuple(program(WORKER)))
+    if not record.is_packaged:
+        remedy = (
+            f"put it back, or add it again with: gateway models add {shlex.quote(record.source)} --name {record.name}"
+        )
+        remedy += _data_option(data_dir)
+    return Place(record.file, remedy, (*program(VERIFIED), str(models_dir), record.name, WORKER))
+
+
+def _recorded(model: str, models_dir: Path) -> Record | None:
+    try:
+        return read_record(model, models_dir)
+    except PackagedModelError:  # one that is damaged is told of when the model is run
+        damaged = packaged_file(models_dir.parent, model)
+        kept = KeptFile(path=damaged, sha256="", size=0, changed_ns=0)
+        return Record(name=model, source="", files=(kept,), is_packaged=True)
 
 
 def _arguments(

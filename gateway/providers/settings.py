@@ -157,7 +157,8 @@ class LocalModelSettings(ProviderSettings):
         str | None,
         Field(
             min_length=1,
-            description="The GGUF file, relative to the configuration file; without it the packaged model of this name.",
+            description="The GGUF file, relative to the configuration file, or hf:owner/repo/file.gguf once that was added; "
+            "without it the model of this name that `gateway models add` added.",
         ),
     ] = None
     classes: Annotated[tuple[ModelClass, ...], Field(description="The classes this model serves.")] = ()
