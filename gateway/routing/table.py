@@ -49,7 +49,8 @@ class Deployment:
 class Route:
     """An alias's deployments in their configured order; `label` is the alias in metrics.
 
-    `larger` and `unfiltered` lead to what is asked instead when a request is too long, or a content filter refuses it.
+    `larger` and `unfiltered` lead to what is asked instead when a request is too long, or a content filter refuses it,
+    `patient` to the local models that left a call to others in vain: there it waits for its turn.
     """
 
     alias: str
@@ -58,6 +59,7 @@ class Route:
     deployments: tuple[Deployment, ...]
     larger: Route | None = None
     unfiltered: Route | None = None
+    patient: Route | None = None
 
     @property
     def every_deployment(self) -> tuple[Deployment, ...]:
@@ -132,9 +134,12 @@ class RouteTable:
     def _build(self, plan: RoutePlan, label: str, *, is_configured: bool = True) -> Route:
         def over(plans: tuple[DeploymentPlan, ...]) -> Route:
             deployments = [self._deploy(each, len(plans), is_configured=is_configured) for each in plans]
-            if plan.spill_queue is not None:  # whoever is the last has nobody to leave a call to
-                deployments[:-1] = [replace(each, spill_queue=plan.spill_queue) for each in deployments[:-1]]
-            return Route(plan.alias, label, plan.strategy, tuple(deployments))
+            waiting = tuple(deployments[:-1])
+            if plan.spill_queue is None or not waiting:  # whoever is the last has nobody to leave a call to
+                return Route(plan.alias, label, plan.strategy, tuple(deployments))
+            deployments[:-1] = [replace(each, spill_queue=plan.spill_queue) for each in waiting]
+            patient = Route(plan.alias, label, plan.strategy, waiting)
+            return Route(plan.alias, label, plan.strategy, tuple(deployments), patient=patient)
 
         return replace(
             over(plan.deployments),

@@ -115,6 +115,20 @@ async def test_when_the_network_is_gone_the_model_answers(tmp_path: Path, chat_g
     assert answers == [LOCAL] * 6
 
 
+async def test_a_call_that_was_left_to_others_in_vain_waits_for_the_model_after_all(
+    tmp_path: Path, chat_gguf: Path
+) -> None:
+    with closed_port() as port:
+        yaml = make_yaml(f"http://127.0.0.1:{port}/v1", chat_gguf, spill=SPILL, more=", load: first_use")
+        with serving(yaml, tmp_path) as gateway:
+            async with asking() as session:
+                first = await ask(session, gateway)
+                crowd = Counter(await asyncio.gather(*[ask(session, gateway, 20) for _ in range(6)]))
+
+    assert first == LOCAL
+    assert crowd == {LOCAL: 6}
+
+
 async def test_a_model_killed_under_load_costs_no_plain_answer_and_comes_back(tmp_path: Path, chat_gguf: Path) -> None:
     async with ScriptedUpstream() as lab:
         lab.otherwise = Chat()
