@@ -29,7 +29,8 @@ class Exchange:
 
     `body` holds the caller's fields and the settings that fill in what it left out; a provider copies what it changes.
     `wants_usage` says whether a stream's caller asked for the usage chunk. `allowed_extra` are fields beyond OpenAI's
-    that the configuration lets through where a provider passes on known fields only.
+    that the configuration lets through where a provider passes on known fields only. `max_output_tokens` is the longest
+    answer that the configuration lets the model make, for where one has to be said and `body` says none.
     """
 
     endpoint: Endpoint
@@ -39,6 +40,7 @@ class Exchange:
     stream: bool = False
     wants_usage: bool = False
     allowed_extra: frozenset[str] = frozenset()
+    max_output_tokens: int | None = None
 
 
 def account_of(host: str, *secrets: str) -> Hashable:

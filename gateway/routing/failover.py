@@ -261,4 +261,5 @@ def _exchange(call: Call, deployment: Deployment, body: dict[str, Any]) -> Excha
         stream=call.stream,
         wants_usage=bool(options and options.get("include_usage")),
         allowed_extra=deployment.allowed_extra,
+        max_output_tokens=deployment.max_output_tokens,
     )
