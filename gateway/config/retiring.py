@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date
 
@@ -21,7 +22,9 @@ from gateway.routing import DeploymentPlan
 
 WARNING_DAYS = 60
 _LIMITS = frozenset({"context_window", "max_output_tokens"})  # presets make them up for models that they do not know
-_OWN_NAMES = ("arn:",)  # what accounts call their own
+_OWN_NAME = re.compile(r"(?:[^/]+/)?arn:|projects/|tunedModels/|\d+$")  # what accounts call their own
+_TUNED = re.compile(r"ft:([^:]+)")  # an account's own as well, but it goes with the model that it was made of
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d/")
 _NAMED_BY_ACCOUNTS = frozenset({"azure", "azure_ai"})
 
 
@@ -53,12 +56,25 @@ def _fate(resolved: Resolved, deployment: DeploymentPlan, today: date) -> str:
 def _is_unlisted(entry: OpenAISettings | LiteLLMSettings | LlamaCppSettings, model: str) -> bool:
     """Tell whether nobody knows a model of a provider whose models are known, asked at the provider's own address."""
     prefix = map_name(entry)
-    if not isinstance(entry, OpenAISettings | LiteLLMSettings) or prefix is None or model.startswith(_OWN_NAMES):
+    if not isinstance(entry, OpenAISettings | LiteLLMSettings) or prefix is None or _is_own(prefix, model):
         return False
     own = entry.models.get(model)
     if own is not None and own.model_fields_set - _LIMITS:
         return False
-    return look_up(prefix, model) is None and lists(prefix) and _is_at_home(entry)
+    is_known = any(look_up(prefix, name) is not None for name in _listed_names(model))
+    return not is_known and lists(prefix) and _is_at_home(entry)
+
+
+def _is_own(prefix: str, model: str) -> bool:
+    """Tell whether an account made a name up, or stands before it in place of an organisation that is known there."""
+    owner, slash, _ = model.partition("/")
+    return _OWN_NAME.match(model) is not None or (bool(slash) and not lists(f"{prefix}/{owner}"))
+
+
+def _listed_names(model: str) -> tuple[str, ...]:
+    """Return the names under which a list may have a model: its own, without its region, and what it was made of."""
+    tuned = _TUNED.match(model)
+    return (model, _REGION.sub("", model, count=1), *((tuned[0], tuned[1]) if tuned else ()))
 
 
 def _is_at_home(entry: OpenAISettings | LiteLLMSettings) -> bool:

@@ -32,7 +32,8 @@ class Exchange:
     that the configuration lets through where a provider passes on known fields only. Where requests wait for their turn,
     `caller` is who takes turns, `most_waiting` behind how many others this one would wait; the provider fills in
     `may_wait`, that there is a queue, so that no answer yet is no sign of ill health, `ticket`, its name in the queue, and
-    `queued`, how it was there.
+    `queued`, how it was there. `max_output_tokens` is the longest answer that the configuration lets the model make, for
+    where one has to be said and `body` says none.
     """
 
     endpoint: Endpoint
@@ -47,6 +48,7 @@ class Exchange:
     may_wait: bool = False
     ticket: str = ""
     queued: Queued | None = None
+    max_output_tokens: int | None = None
 
 
 def account_of(host: str, *secrets: str) -> Hashable:

@@ -43,7 +43,8 @@ _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)(?::\d{1,5}\b)
 _STATUS_AS_CODE = re.compile(r"[45][0-9]{2}")
 _ABSENT = r"(?:(?:was|is|could|does|do)(?: not|n't) |not )(?:be )?(?:found|exist|available)"
 _MODEL_IS_ABSENT = re.compile(
-    rf"\W*(?:(?:the|this|your|publisher|requested) )*models?(?:[ /][`'\"]?[\w./:@-]+[`'\"]?)? {_ABSENT}", re.IGNORECASE
+    rf"model: [\w./:@-]+(?:\s|$)|\W*(?:(?:the|this|your|publisher|requested) )*models?(?:[ /][`'\"]?[\w./:@-]+[`'\"]?)? {_ABSENT}",
+    re.IGNORECASE,
 )
 _IS_ABSENT = re.compile(rf"{_ABSENT}|no such|unknown|there is no|no endpoints?|no longer|decommissioned", re.IGNORECASE)
 _MAYBE_IPV6 = re.compile(

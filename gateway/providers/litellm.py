@@ -165,7 +165,8 @@ class LiteLLM:
         if wire == "gemini" and exchange.stream:
             refuse_sound(made)
         if "reasoning_effort" in made and "claude" in model:
-            fit_budget(made, thinking_of(library, made["reasoning_effort"], prefix, model))
+            thinking = thinking_of(library, made["reasoning_effort"], prefix, model)
+            fit_budget(made, thinking, exchange.max_output_tokens)
 
     async def _call(self, library: Any, made: dict[str, Any], exchange: Exchange, line: Line) -> Any:
         if self._blocks(exchange):

@@ -177,7 +177,7 @@ class Chunks:
         self._note_parts(choice, delta)
         content = getattr(delta, "content", None)
         said: list[dict[str, Any]] = [
-            {"reasoning_content": getattr(delta, "reasoning_content", None)},
+            {"reasoning_content": _thought(delta)},
             {"content": content},
             {"refusal": refusal_of(delta)},
             {"images": pictures_of(delta)},
@@ -197,7 +197,7 @@ class Chunks:
     def _note_parts(self, choice: _Choice, delta: Any) -> None:
         """Note what is said at the end, or only counts."""
         thoughts = getattr(delta, "thinking_blocks", None)
-        self._thought = self._thought or bool(thoughts or getattr(delta, "reasoning_content", None))
+        self._thought = self._thought or bool(thoughts or _thought(delta))
         if self._signs:
             choice.thoughts.feed(thoughts)
         if getattr(delta, "function_call", None) is not None:
@@ -217,6 +217,11 @@ class Chunks:
         if self._wants_usage:
             payload["usage"] = None
         return encode_event(payload)
+
+
+def _thought(delta: Any) -> Any:
+    """Return a piece of a thought; pieces of OpenAI's own client have it under the name that the upstream gave it."""
+    return getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
 
 
 def _is_hidden(choice: _Choice, told: Any) -> bool:

@@ -73,18 +73,19 @@ def wire_of(prefix: str, model: str) -> str:
     return prefix
 
 
-def fit_budget(made: dict[str, Any], thinking: Any) -> None:
+def fit_budget(made: dict[str, Any], thinking: Any, limit: int | None = None) -> None:
     """Keep the tokens of thinking below the longest answer, which holds both; where they cannot be, do not think.
 
     `thinking` is what litellm makes of the call's `reasoning_effort`. Where nobody said how long an answer may be, it is
-    as long as the model can make it: litellm would cut it a little behind the thinking.
+    as long as the model can make it, and no longer than `limit`: litellm would cut it a little behind the thinking.
     """
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
     longest = made.get("max_tokens") or made.get("max_completion_tokens")
     if budget is None:
         return
     if longest is None:
-        longest = made["max_tokens"] = _longest_answer(*made["model"].split("/", 1))
+        prefix, model = made["model"].split("/", 1)
+        longest = made["max_tokens"] = _longest_answer(prefix, model, limit)
     if budget < longest:
         return
     del made["reasoning_effort"]
@@ -92,9 +93,10 @@ def fit_budget(made: dict[str, Any], thinking: Any) -> None:
         made["thinking"] = {"type": "enabled", "budget_tokens": max(SMALLEST_BUDGET, longest // 2)}
 
 
-def _longest_answer(prefix: str, model: str) -> int:
+def _longest_answer(prefix: str, model: str, limit: int | None) -> int:
     facts = look_up(prefix, model)
-    return (facts.max_output_tokens if facts else None) or _THINKERS_CAN
+    longest = (facts.max_output_tokens if facts else None) or _THINKERS_CAN
+    return longest if limit is None else min(longest, limit)
 
 
 def _refuse(names: Iterable[str]) -> None:

@@ -29,7 +29,7 @@ class _Wire:
 _TEXT = ("text",)
 _RESULT = ("text", "image_url", "file")
 _DATED = re.compile(r"[a-z_]+_20\d{6}|mcp")
-_ANTHROPIC = _Wire(("text", "image_url", "file", "document"), ("text", "thinking"), _DATED)
+_ANTHROPIC = _Wire(("text", "image_url", "file", "document"), ("text", "thinking"), _DATED, takes_function_calls=False)
 _BEDROCK = _Wire(
     ("text", "image_url", "file", "document", "guarded_text", "grounding_source", "query"),
     ("text", "thinking"),

@@ -49,8 +49,10 @@ class Thoughts:
 def unnumber(messages: Any) -> None:
     """Take the index, which blocks of thoughts have in a stream, out of those that are sent back, in place."""
     for message in messages:
-        for block in message.get("thinking_blocks") or ():
-            block.pop("index", None)
+        blocks = message.get("thinking_blocks")
+        for block in blocks if isinstance(blocks, list) else ():
+            if isinstance(block, dict):  # others are the upstream's to judge
+                block.pop("index", None)
 
 
 def refusal_of(message: Any) -> str | None:

@@ -17,7 +17,7 @@ from gateway.providers.litellm_files import settle_files
 from gateway.providers.litellm_forms import check_forms
 from gateway.providers.litellm_images import IMAGE_FIELDS
 from gateway.providers.litellm_media import check_media
-from gateway.providers.litellm_parameters import settle_parameters
+from gateway.providers.litellm_parameters import check_parameters
 from gateway.providers.litellm_schemas import check_schemas, check_size
 from gateway.providers.litellm_turns import settle_turns
 from gateway.providers.settings import LiteLLMSettings
@@ -97,7 +97,7 @@ def _checked_fields(exchange: Exchange, prefix: str) -> dict[str, Any]:
     if is_chat:
         check_forms(fields, prefix, exchange.model)
         check_schemas(fields)
-        settle_parameters(fields, prefix, exchange.model)
+        check_parameters(fields, prefix, exchange.model)
         settle_files(fields, prefix, exchange.model)
         settle_turns(fields, prefix, exchange.model)
     return fields

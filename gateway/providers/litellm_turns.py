@@ -1,7 +1,8 @@
 """A conversation put so that litellm adds no sentence and no tool of its own to it.
 
 Empty answers are left out, instructions that come later take the place where an upstream reads them, and functions
-that were called are declared. Works on the call's own copies; what cannot be put so is refused in `litellm_forms.py`.
+that were called are declared where the upstream can be kept from calling them. Works on the call's own copies; odd
+forms are refused in `litellm_forms.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
+from gateway.errors import UpstreamRejected
 from gateway.providers.litellm_fields import wire_of
 from gateway.providers.pricemap import takes_late_instructions
 
@@ -22,15 +24,22 @@ Message = dict[str, Any]
 
 
 def settle_turns(fields: dict[str, Any], prefix: str, model: str) -> None:
-    """Change the messages, and the tools they need, of a chat call's keywords in place."""
+    """Change the messages, and the tools they need, of a chat call's keywords in place.
+
+    Raises UpstreamRejected, its `param` the place, for calls of functions that cannot be told without their tools.
+    """
     wire = wire_of(prefix, model)
     if wire not in _KNOWN or not isinstance(fields.get("messages"), list):
         return
     fields["messages"] = list(_without_empty(fields["messages"], keeps_blanks=wire == "gemini"))
-    if wire == "anthropic":  # others put every instruction before the conversation
-        runs = [(kind, list(run)) for kind, run in groupby(fields["messages"], key=_kind)]
-        if any(kind == "instruction" for kind, _ in runs[1:]):
-            fields["messages"] = _place(runs, kept=takes_late_instructions(prefix, model))
+    if wire == "gemini":
+        return  # where every instruction is put before the conversation, and calls are told by themselves
+    if wire == "bedrock":
+        _refuse_undeclared(fields)
+    runs = [(kind, list(run)) for kind, run in groupby(fields["messages"], key=_kind)]
+    if any(kind == "instruction" for kind, _ in runs[1:]):
+        fields["messages"] = _place(runs, kept=wire == "anthropic" and takes_late_instructions(prefix, model))
+    if wire == "anthropic":
         _declare(fields)
 
 
@@ -93,7 +102,7 @@ def _declare(fields: dict[str, Any]) -> None:
     """Declare the functions that the messages call where the caller declares none, so that none can be called."""
     if fields.get("tools") or fields.get("functions"):
         return
-    names = dict.fromkeys(_called(fields["messages"]))
+    names = dict.fromkeys(call["function"]["name"] for call in _calls(fields["messages"]))
     if names:
         nothing = {"type": "object", "properties": {}}
         fields["tools"] = [{"type": "function", "function": {"name": name, "parameters": nothing}} for name in names]
@@ -101,9 +110,17 @@ def _declare(fields: dict[str, Any]) -> None:
         fields.pop("parallel_tool_calls", None)
 
 
-def _called(messages: Iterable[Message]) -> Iterator[str]:
+def _refuse_undeclared(fields: dict[str, Any]) -> None:
+    """Refuse calls without tools: litellm tells them as text, and nothing forbids a model to call what is declared."""
+    if not fields.get("tools") and any(_calls(fields["messages"])):
+        raise UpstreamRejected(
+            "Missing required parameter: 'tools'. This model can be told of calls in 'messages' only if the functions "
+            "that are called are declared.",
+            param="tools",
+            code="missing_required_parameter",
+        )
+
+
+def _calls(messages: Iterable[Message]) -> Iterator[Any]:
     for message in messages:
-        for call in message.get("tool_calls") or ():
-            yield call["function"]["name"]
-        if message.get("function_call"):
-            yield message["function_call"]["name"]
+        yield from message.get("tool_calls") or ()

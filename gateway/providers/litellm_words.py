@@ -15,13 +15,15 @@ from typing import Any
 _FINISHES: Mapping[str, str] = MappingProxyType({"model_context_window_exceeded": "length"})
 _DISPATCH = "_responses_try_dispatch_mcp_gateway"
 _CITE = "_convert_grounding_metadata_to_annotations"
+_DECLARE = "_map_function"
+_SCHEMA = "parametersJsonSchema"  # beside it there may be no `parameters`
 _TAUGHT = "__wrapped__"  # as `wraps` leaves it
 
 
 def teach() -> None:
     """Tell litellm why Anthropic's answers end, and that Google leaves out empty arguments and the place nought.
 
-    And that no tools are of its own proxy server, whose code is not installed.
+    And that Google reads JSON Schema, of which its own form has no half; and that no tools are of its own proxy server, whose code is not installed.
     """
     known = getattr(import_module("litellm.litellm_core_utils.core_helpers"), "_FINISH_REASON_MAP", None)
     if isinstance(known, dict):
@@ -34,6 +36,9 @@ def teach() -> None:
     cite = getattr(google, _CITE, None)
     if cite is not None and not hasattr(cite, _TAUGHT):
         setattr(google, _CITE, staticmethod(_with_places(cite)))
+    declare = getattr(google, _DECLARE, None)
+    if declare is not None and not hasattr(declare, _TAUGHT):
+        setattr(google, _DECLARE, _with_schemas(declare))
     responses = import_module("litellm.responses.main")
     if hasattr(responses, _DISPATCH):
         setattr(responses, _DISPATCH, _take_nothing)
@@ -53,6 +58,32 @@ def _with_arguments(read: Any) -> Any:
         return read(parts, *more, **named)
 
     return read_all
+
+
+def _with_schemas(declare: Any) -> Any:
+    """Have the parameters of functions sent as they are, in the field that Google has for JSON Schema."""
+
+    @wraps(declare)
+    def declare_all(self: Any, value: Any, *more: Any, **named: Any) -> Any:
+        bare = [_without_parameters(tool) for tool in value]
+        told = declare(self, [tool for tool, _, _ in bare], *more, **named)
+        schemas = {name: schema for _, name, schema in bare if schema}
+        for function in (one for tool in told for one in tool.get("function_declarations") or ()):
+            if function["name"] in schemas:
+                function[_SCHEMA] = schemas[function["name"]]
+        return told
+
+    return declare_all
+
+
+def _without_parameters(tool: Any) -> tuple[Any, str, Any]:
+    """Return a copy of a tool, in either of OpenAI's forms, its function's name and what was taken out of it."""
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    if not isinstance(function, dict):
+        return tool, "", None  # which litellm refuses
+    rest = {name: value for name, value in function.items() if name != "parameters"}
+    bare = {**tool, "function": rest} if "function" in tool else rest
+    return bare, function.get("name", ""), function.get("parameters")
 
 
 def _with_places(cite: Any) -> Any:

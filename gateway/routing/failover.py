@@ -280,4 +280,5 @@ def _exchange(call: Call, deployment: Deployment, body: dict[str, Any]) -> Excha
         allowed_extra=deployment.allowed_extra,
         caller=call.caller.name,
         most_waiting=deployment.spill_queue,
+        max_output_tokens=deployment.max_output_tokens,
     )

@@ -37,7 +37,11 @@ _NEEDED = frozenset(
 # What models may lack, of OpenAI's fields: only these are remembered, for a caller may make up any other.
 _LACKED = CHAT_FIELDS - _NEEDED - set(TOKEN_FIELDS)
 # These are in nearly every request, and no field is refused for them.
-_HARMLESS = frozenset(["messages", "metadata", "model", "stream", "stream_options", "user", *TOKEN_FIELDS])
+_HARMLESS = frozenset(
+    ["input", "messages", "metadata", "model", "prompt", "stream", "stream_options", "user", *TOKEN_FIELDS]
+)
+# Of a caller's own making there may be any number, so they count as one field of this name, which none can have.
+_MADE_UP = ""
 _MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deployments
 
 
@@ -46,40 +50,51 @@ class Learnt:
     """What a deployment turned out to refuse, and what it calls the longest answer.
 
     `yields` are fields that it refuses beside any of certain others, by their names. `suspects` are fields that it
-    refused beside all of certain others, of which nothing tells which one was meant, or whether any was.
+    refused beside all of certain others, of which nothing tells which one was meant, or whether any was. `extra` are
+    fields beyond OpenAI's that are known by their names too.
     """
 
+    extra: frozenset[str] = frozenset()
     refuses: set[str] = field(default_factory=set)
     yields: dict[str, set[str]] = field(default_factory=dict)
-    suspects: dict[str, frozenset[str]] = field(default_factory=dict)
+    suspects: dict[str, list[frozenset[str]]] = field(default_factory=dict)
     token_field: str | None = None
 
     def unwanted(self, body: Mapping[str, Any]) -> set[str]:
         """Return what is not to be added to a caller's `body`."""
         if not self.yields:
             return self.lacking(body)
-        said = _said(body)
+        said = self.said(body)
         return self.lacking(body) | {name for name, others in self.yields.items() if not others.isdisjoint(said)}
 
     def lacking(self, body: Mapping[str, Any]) -> set[str]:
         """Return what is refused whoever adds it to `body`."""
         if not self.suspects:
             return self.refuses
-        said = _said(body)
-        return self.refuses | {name for name, beside in self.suspects.items() if beside <= said}
+        said = self.said(body)
+        return self.refuses | {name for name, groups in self.suspects.items() if any(each <= said for each in groups)}
+
+    def said(self, body: Mapping[str, Any]) -> set[str]:
+        """Return the fields that a caller's `body` says; all that nobody knows count as one."""
+        known = CHAT_FIELDS | _HARMLESS | self.extra
+        return {name if name in known else _MADE_UP for name, value in body.items() if value is not None}
 
     def suspect(self, name: str, beside: frozenset[str]) -> None:
-        """Note that `name` was refused `beside` other fields; with none that were there each time, it is refused alone."""
-        common = self.suspects.get(name, beside) & beside
-        if common:
-            self.suspects[name] = common
-        else:
+        """Note that `name` was refused `beside` other fields; with none of them there, it is refused whoever sends it.
+
+        What was there each time is to blame. Groups of fields that share none are kept beside each other, for each may
+        have a reason of its own, and nobody loses a field for what others send.
+        """
+        if not beside:
             self.suspects.pop(name, None)
             self.refuses.add(name)
-
-
-def _said(body: Mapping[str, Any]) -> set[str]:
-    return {name for name, value in body.items() if value is not None}
+            return
+        groups = self.suspects.setdefault(name, [])
+        for index, group in enumerate(groups):
+            if group & beside:
+                groups[index] = group & beside
+                return
+        groups.append(beside)
 
 
 class Refusals:
@@ -96,7 +111,7 @@ class Refusals:
 
         Fields that the gateway added are given up. A caller's own is left out of this call if the deployment drops
         what its model cannot take, and of later ones if it is the field, not its value, that is not supported. Later
-        calls lose no more than that: they must have the fields that were beside it, until it is refused without them.
+        calls lose no more than that: they must have the fields that were beside it, until it is refused with none of them.
         Of fields that are refused together one is left out, of later calls too if they have the others.
         """
         names = [name for name in error.fields or (error.param,) if name and name in sent and _is_plain(name)]
@@ -113,7 +128,8 @@ class Refusals:
             return self._part(call, deployment, sent, names, droppable)
         lacked = _LACKED.intersection(droppable) if error.code == "unsupported_parameter" else ()
         for name in (*ours, *lacked):
-            self._remember(deployment).suspect(name, _beside(call, deployment, sent, names))
+            learnt = self._remember(deployment)
+            learnt.suspect(name, _beside(call, learnt, sent, names))
         call.without |= set(droppable)
         return bool(ours or droppable)
 
@@ -124,9 +140,11 @@ class Refusals:
         ours = [name for name in names if call.body.get(name) is None]
         theirs = [name for name in names if name not in ours]
         if ours and theirs:
-            self._remember(deployment).yields.setdefault(ours[0], set()).update(theirs)
+            learnt = self._remember(deployment)
+            learnt.yields.setdefault(ours[0], set()).update(learnt.said(dict.fromkeys(theirs, True)))
         elif ours:
-            self._remember(deployment).suspect(ours[0], _beside(call, deployment, sent, ours))
+            learnt = self._remember(deployment)
+            learnt.suspect(ours[0], _beside(call, learnt, sent, ours))
         else:
             call.without |= set(droppable[:1])
         return bool(ours or droppable)
@@ -141,13 +159,13 @@ class Refusals:
     def _remember(self, deployment: Deployment) -> Learnt:
         if deployment.name not in self._learnt and len(self._learnt) >= _MOST_DEPLOYMENTS:
             self._learnt.pop(next(iter(self._learnt)))  # the one that is known longest; it will be learnt again
-        return self._learnt.setdefault(deployment.name, Learnt())
+        return self._learnt.setdefault(deployment.name, Learnt(extra=deployment.allowed_extra))
 
 
-def _beside(call: Call, deployment: Deployment, sent: Mapping[str, Any], names: list[str]) -> frozenset[str]:
-    """Return the caller's fields that may be why those of `names` were refused; of its own making none is remembered."""
-    known = (CHAT_FIELDS | deployment.allowed_extra) - _HARMLESS
-    return frozenset((_said(call.body) & known & sent.keys()).difference(names))
+def _beside(call: Call, learnt: Learnt, sent: Mapping[str, Any], names: list[str]) -> frozenset[str]:
+    """Return the caller's fields that may be why those of `names` were refused."""
+    asked = {name: value for name, value in call.body.items() if name in sent and name not in names}
+    return frozenset(learnt.said(asked) - _HARMLESS)
 
 
 def _is_plain(name: str) -> bool:

@@ -78,6 +78,8 @@ def test_the_shipped_classes_are_alive(load_text) -> None:
         "anthropic: {api_key: x, classes: {small: claude-3-7-sonnet-20250219}}",
         "gemini: {api_key: x, classes: {small: gemini-2.0-flash}}",
         "openai: {api_key: x, classes: {small: gpt-5-mino}}",
+        "openai: {api_key: x, classes: {small: 'ft:gpt-5-mino:acme::abc123'}}",
+        "together: {api_key: x, classes: {small: meta-llama/Llama-9-mini}}",
     ],
 )
 def test_a_model_that_is_in_no_list_of_its_provider_may_be_gone_long_ago(load_text, entry: str) -> None:
@@ -96,7 +98,19 @@ def test_a_model_that_is_in_no_list_of_its_provider_may_be_gone_long_ago(load_te
         "lab: {kind: openai, base_url: 'http://127.0.0.1:9/v1', classes: {small: own}}",
         "azure: {api_key: x, base_url: 'http://127.0.0.1:9', classes: {small: own, medium: '', large: '', image: ''}}",
         "bedrock: {api_key: x, options: {aws_region_name: eu-west-1}, classes: {small: 'arn:aws:bedrock:eu:1:x/y'}}",
+        "bedrock: {api_key: x, options: {aws_region_name: eu-west-1}, classes: {small: 'llama/arn:aws:bedrock:eu:1:x/y'}}",
+        "openai: {api_key: x, classes: {small: 'ft:gpt-4.1-mini-2025-04-14:acme::abc123'}}",
+        "mistral: {api_key: x, classes: {small: 'ft:mistral-small-latest:587a6b29:20240514:7e773925'}}",
+        "together: {api_key: x, classes: {small: acme/Meta-Llama-3.1-8B-Instruct-my-ft-abc}}",
+        "gemini: {api_key: x, classes: {small: tunedModels/own}}",
     ],
 )
 def test_names_that_their_operator_gave_are_in_no_list_and_not_warned_of(load_text, entry: str) -> None:
+    assert list(warn_of_retirement(resolve(load_text(f"providers: {{{entry}}}")), TODAY)) == []
+
+
+def test_a_region_before_a_name_is_no_other_model(load_text) -> None:
+    model = "us-east-1/anthropic.claude-haiku-4-5-20251001-v1:0"
+    entry = f"bedrock: {{api_key: x, options: {{aws_region_name: us-east-1}}, classes: {{small: '{model}'}}}}"
+
     assert list(warn_of_retirement(resolve(load_text(f"providers: {{{entry}}}")), TODAY)) == []

@@ -85,6 +85,7 @@ MISSING = [
     {"message": "The model `other` does not exist or you do not have access to it."},
     {"message": "models/other is not found for API version v1beta"},
     {"message": "model not found"},
+    {"message": "model: claude-9", "type": "not_found_error"},
     {"message": "The model 'other' is not available."},
     {"message": "The requested model gpt-4o could not be found"},
     {"message": "Unknown model: 'gpt-4o'"},

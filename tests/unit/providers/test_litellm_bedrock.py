@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from gateway.call import Usage
-from gateway.errors import UpstreamRateLimited, UpstreamUnavailable
+from gateway.errors import UpstreamRateLimited, UpstreamRejected, UpstreamUnavailable
 from gateway.providers import LiteLLMSettings, PlainReply
 from gateway.providers.litellm import LiteLLM
 from tests.support.exchanges import MESSAGES, make_exchange
@@ -185,6 +185,69 @@ async def test_a_signed_answer_of_text_and_a_call(bedrock: Bedrock, lane: LiteLL
     assert body["messages"] == [{"role": "user", "content": [{"text": MESSAGES[0]["content"]}]}]
     assert body["toolConfig"]["tools"][0]["toolSpec"]["name"] == "add"
     assert bedrock.authorization.startswith("AWS4-HMAC-SHA256 Credential=AKCANARY/")
+
+
+SAID = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "Hello"}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7},
+}
+CALLING = {"id": "t1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("model", [MODEL, "us.anthropic.claude-haiku-4-5-20251001-v1:0", "anthropic.claude-opus-5-5"])
+async def test_no_word_reaches_the_model_that_nobody_wrote(bedrock: Bedrock, lane: LiteLLM, model: str) -> None:
+    bedrock.answer = SAID
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    messages = [
+        {"role": "system", "content": "First"},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "", "tool_calls": [CALLING]},
+        {"role": "system", "content": "Late"},
+        {"role": "tool", "tool_call_id": "t1", "content": "3"},
+        {"role": "assistant", "content": "So"},
+        {"role": "developer", "content": "Later"},
+        {"role": "user", "content": "More"},
+    ]
+
+    await lane.send(make_exchange(model=model, body={"model": "m", "messages": messages, "tools": [tool]}))
+
+    body = bedrock.asked[0][1]
+    result = {"toolResult": {"content": [{"text": "3"}], "toolUseId": "t1"}}
+    assert body["system"] == [{"text": "First"}]
+    assert [(turn["role"], *turn["content"]) for turn in body["messages"]] == [
+        ("user", {"text": "Hi"}),
+        ("assistant", {"toolUse": {"toolUseId": "t1", "name": "add", "input": {}}}),
+        ("user", result, {"text": "Late"}),
+        ("assistant", {"text": "So"}),
+        ("user", {"text": "Later"}, {"text": "More"}),
+    ]
+
+
+async def test_calls_without_tools_are_not_told_as_text(bedrock: Bedrock, lane: LiteLLM) -> None:
+    messages = [*MESSAGES, {"role": "assistant", "content": None, "tool_calls": [CALLING]}]
+
+    with pytest.raises(UpstreamRejected) as caught:
+        await lane.send(make_exchange(model=MODEL, body={"model": "m", "messages": messages}))
+
+    assert caught.value.param == "tools"
+    assert bedrock.asked == []
+
+
+@pytest.mark.parametrize(("limit", "longest"), [(None, 64_000), (2000, 2000)])
+async def test_thinking_keeps_the_deployments_limit(
+    bedrock: Bedrock, lane: LiteLLM, limit: int | None, longest: int
+) -> None:
+    bedrock.answer = SAID
+    model = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+    exchange = make_exchange(model=model, body={"model": "m", "messages": MESSAGES, "reasoning_effort": "low"})
+    exchange.max_output_tokens = limit
+
+    await lane.send(exchange)
+
+    body = bedrock.asked[0][1]
+    assert body["inferenceConfig"] == {"maxTokens": longest}
+    assert body["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1024
 
 
 VECTORS: list[tuple[str, dict[str, Any], list[dict[str, Any]], int]] = [

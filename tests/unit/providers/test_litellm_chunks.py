@@ -107,3 +107,22 @@ def test_a_stream_is_finished_when_all_its_choices_are() -> None:
         told.append(chunks.is_finished)
 
     assert told == [False, False, False, True]
+
+
+def test_thoughts_have_one_name_whatever_the_upstream_calls_them() -> None:
+    chunks = Chunks("m", wants_usage=False)
+    usage = SimpleNamespace(
+        prompt_tokens=3, completion_tokens=4, completion_tokens_details=SimpleNamespace(reasoning_tokens=0)
+    )
+    told = SimpleNamespace(id="r1", created=5, choices=[], usage=usage)
+
+    choices = choices_of(chunks, piece(reasoning="Hm"), piece(reasoning="", content="So"), piece("stop"), told)
+
+    assert [choice["delta"] for choice in choices[1:3]] == [{"reasoning_content": "Hm"}, {"content": "So"}]
+    assert chunks.usage == Usage(3, 4)
+
+
+def test_thoughts_that_have_both_names_are_said_once() -> None:
+    choices = choices_of(Chunks("m", wants_usage=False), piece(reasoning="Hm", reasoning_content="Hm"), piece("stop"))
+
+    assert [choice["delta"] for choice in choices[1:]] == [{"reasoning_content": "Hm"}, {}]

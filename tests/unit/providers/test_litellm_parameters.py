@@ -1,7 +1,8 @@
-"""What the parameters of functions say arrives, in other words where need be, or is refused by the name of its place."""
+"""What the parameters of functions say arrives as it is, or is refused by the name of its place."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -36,27 +37,6 @@ def refused(prefix: str, parameters: dict[str, Any]) -> str | None:
     return caught.value.param
 
 
-OTHERWISE: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"const": "k"}, {"enum": ["k"], "type": "string"}),
-    ({"type": "string", "const": "k"}, {"type": "string", "enum": ["k"]}),
-    ({"oneOf": [TEXT, {"type": "null"}]}, {"anyOf": [TEXT, {"type": "null"}]}),
-    ({"allOf": [TEXT], "description": "d"}, {"description": "d", "type": "string"}),
-    ({"type": ["string", "null"], "enum": ["x", None]}, {"type": "string", "enum": ["x"], "nullable": True}),
-    ({"type": "integer", "exclusiveMinimum": 0}, {"type": "integer", "minimum": 1}),
-    ({"type": "number", "exclusiveMinimum": 0}, {"type": "number", "minimum": 0}),
-    ({"type": "number", "exclusiveMaximum": 1.5}, {"type": "number", "maximum": 1.5}),
-    ({"type": "number", "multipleOf": 0.5}, {"type": "number"}),
-    ({"type": "array", "items": TEXT, "uniqueItems": True}, {"type": "array", "items": TEXT}),
-    ({"type": "array", "items": {"const": "k"}}, {"type": "array", "items": {"enum": ["k"], "type": "string"}}),
-    ({"anyOf": [{"const": "k"}, TEXT]}, {"anyOf": [{"enum": ["k"], "type": "string"}, TEXT]}),
-]
-
-
-@pytest.mark.parametrize(("schema", "expected"), OTHERWISE, ids=[str(schema) for schema, _ in OTHERWISE])
-def test_what_google_has_other_words_for_is_said_in_them(schema: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert settled("gemini", one(schema)) == one(expected)
-
-
 USUAL: list[dict[str, Any]] = [
     TEXT,
     {"type": "string", "format": "uri", "title": "t", "default": "x", "examples": ["y"]},
@@ -66,7 +46,11 @@ USUAL: list[dict[str, Any]] = [
     {"anyOf": [TEXT, {"type": "null"}], "description": "d", "default": None},
     {"type": ["string", "integer"]},
     {"type": "object", "additionalProperties": True},
-    {"$ref": "#/$defs/B"},
+    {"$ref": "#/$defs/B", "description": "d"},
+    {"type": "object", "additionalProperties": TEXT},
+    {"type": "integer", "enum": [1, 2]},
+    {"type": "array", "prefixItems": [TEXT], "minItems": 1, "uniqueItems": True},
+    {"oneOf": [{"const": True}, {"enum": ["", "x"]}], "not": {"const": "x"}},
 ]
 
 
@@ -78,34 +62,13 @@ def test_usual_parameters_arrive_as_they_are(prefix: str, schema: dict[str, Any]
     assert settled(prefix, parameters) == parameters
 
 
-LOST: list[tuple[dict[str, Any], str]] = [
-    ({"const": 1}, ".enum"),
-    ({"type": "integer", "enum": [1, 2]}, ".enum"),
-    ({"enum": ["", "x"]}, ".enum"),
-    ({"type": "array", "prefixItems": [TEXT]}, ".prefixItems"),
-    ({"allOf": [TEXT, {"minLength": 1}]}, ".allOf"),
-    ({"not": TEXT}, ".not"),
-    ({"type": "object", "additionalProperties": TEXT}, ".additionalProperties"),
-    ({"anyOf": [{"required": ["b"]}], "properties": {"b": TEXT}}, ".properties"),
-    ({"type": ["string", "integer"], "minLength": 1}, ".minLength"),
-    ({"$ref": "#"}, ".$ref"),
-    ({"type": "array", "items": {"anyOf": [TEXT, {"const": 2}]}}, ".items.anyOf[1].enum"),
-]
-
-
-@pytest.mark.parametrize(("schema", "place"), LOST, ids=[str(schema) for schema, _ in LOST])
-def test_rules_that_google_would_never_see_are_refused_by_their_place(schema: dict[str, Any], place: str) -> None:
-    assert refused("gemini", one(schema)) == f"{PATH}.properties.a{place}"
-
-
-@pytest.mark.parametrize("prefix", ["bedrock", "gemini"])
 @pytest.mark.parametrize("name", ["$defs", "definitions"])
-def test_definitions_that_lead_back_to_themselves_are_refused_where_they_are_written_out(
-    prefix: str, name: str
-) -> None:
+def test_definitions_that_lead_back_to_themselves_are_refused_where_they_are_written_out(name: str) -> None:
     tree = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": f"#/{name}/Tree"}}}}
+    parameters = {**one({"$ref": f"#/{name}/Tree"}), name: {"Tree": tree}}
 
-    assert refused(prefix, {**one({"$ref": f"#/{name}/Tree"}), name: {"Tree": tree}}) == f"{PATH}.{name}.Tree"
+    assert refused("bedrock", parameters) == f"{PATH}.{name}.Tree"
+    assert settled("gemini", parameters) == parameters
 
 
 @pytest.mark.parametrize("prefix", ["anthropic", "bedrock"])
@@ -114,8 +77,23 @@ def test_rules_beside_the_properties_that_would_vanish_are_refused(prefix: str, 
     assert refused(prefix, {**one(TEXT), name: [{"required": ["a"]}]}) == f"{PATH}.{name}"
 
 
-@pytest.mark.parametrize("prefix", ["anthropic", "bedrock"])
-def test_rules_within_the_properties_arrive(prefix: str) -> None:
-    parameters = one({"oneOf": [{"const": 1}, {"type": "array", "prefixItems": [TEXT]}]})
+WIDE = one({"anyOf": [{}] * 300_000})
 
-    assert settled(prefix, parameters) == parameters
+
+def test_parameters_of_more_values_than_can_be_looked_through_are_refused_where_references_are_sought() -> None:
+    began = time.process_time()
+
+    with pytest.raises(UpstreamRejected) as caught:
+        settled("bedrock", WIDE)
+
+    assert (caught.value.param, caught.value.code) == (PATH, "array_above_max_length")
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("prefix", ["anthropic", "gemini"])
+def test_where_nothing_is_looked_through_any_number_of_values_passes(prefix: str) -> None:
+    began = time.process_time()
+
+    assert settled(prefix, WIDE) == WIDE
+
+    assert time.process_time() - began < 1

@@ -146,7 +146,7 @@ PARTLY = [
     (DOCUMENT, {"anthropic", "bedrock"}, f"{PART}.type"),
     (HOSTED, {"anthropic"}, "tools[1].type"),
     (GROUNDED, {"gemini", "vertex_ai"}, "tools[1].type"),
-    (LEGACY, {"anthropic", "gemini", "vertex_ai"}, "messages[1].function_call"),
+    (LEGACY, {"gemini", "vertex_ai"}, "messages[1].function_call"),
 ]
 
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from gateway.providers import LiteLLMSettings, PlainReply
 from gateway.providers.litellm import LiteLLM
 from gateway.providers.litellm_chunks import Chunks
-from gateway.providers.litellm_parts import Thoughts
+from gateway.providers.litellm_parts import Thoughts, unnumber
 from tests.support.exchanges import make_exchange
 from tests.support.wires import CALLS, UPSTREAM_KEY, Anthropic, WireUpstream
 
@@ -123,3 +123,12 @@ def test_thoughts_are_streamed_in_one_piece_before_the_end_if_the_upstream_conti
     assert [blocks for blocks in found if blocks] == (
         [[{"index": 0, **SIGNED}, {"index": 1, **SEALED}]] if signs else []
     )
+
+
+@pytest.mark.parametrize("thoughts", [None, [], ["x"], [7, None], "x", 7, {"index": 1}])
+def test_what_is_no_block_of_thoughts_is_left_for_the_upstream_to_judge(thoughts: Any) -> None:
+    messages = [{"role": "assistant", "content": "So", "thinking_blocks": thoughts}]
+
+    unnumber(messages)
+
+    assert messages == [{"role": "assistant", "content": "So", "thinking_blocks": thoughts}]

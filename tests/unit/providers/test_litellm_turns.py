@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from gateway.errors import UpstreamRejected
 from gateway.providers import LiteLLMSettings
 from gateway.providers.litellm_request import keywords
 from tests.support.exchanges import make_exchange
@@ -20,6 +21,7 @@ SAID = {"role": "user", "content": "Be brief"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "3"}
+BEDROCKS = ["us.amazon.nova-2-lite-v1:0", "us.anthropic.claude-haiku-4-5-20251001-v1:0", "anthropic.claude-opus-5-5"]
 OLD, NEW = "claude-sonnet-4-5", "claude-opus-5-5"
 WIRES = {"anthropic": OLD, "vertex_ai": OLD, "bedrock": "us.amazon.nova-2-lite-v1:0", "gemini": "gemini-2.5-flash"}
 
@@ -103,9 +105,32 @@ def test_functions_that_were_called_are_declared_and_cannot_be_called_again() ->
     assert "parallel_tool_calls" not in given
 
 
-@pytest.mark.parametrize("prefix", ["bedrock", "gemini"])
-def test_no_function_is_declared_where_none_need_be_or_none_can_be_forbidden(prefix: str) -> None:
-    assert "tools" not in made(prefix, WIRES[prefix], HI, CALLING, RESULT)
+def test_no_function_is_declared_where_none_need_be() -> None:
+    assert "tools" not in made("gemini", WIRES["gemini"], HI, CALLING, RESULT)
+
+
+@pytest.mark.parametrize("model", BEDROCKS)
+@pytest.mark.parametrize("tools", [{}, {"tools": None}, {"tools": []}])
+def test_calls_without_tools_are_refused_where_no_function_can_be_forbidden(model: str, tools: dict[str, Any]) -> None:
+    with pytest.raises(UpstreamRejected) as caught:
+        made("bedrock", model, HI, CALLING, RESULT, **tools)
+
+    assert (caught.value.param, caught.value.code) == ("tools", "missing_required_parameter")
+
+
+@pytest.mark.parametrize("model", BEDROCKS)
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ([LATE, HI, SO, LATE, MORE], [LATE, HI, SO, SAID, MORE]),
+        ([HI, LATE], [HI, SAID]),
+        ([HI, CALLING, LATE, RESULT], [HI, CALLING, RESULT, SAID]),
+    ],
+)
+def test_bedrock_is_told_later_instructions_by_the_user(model: str, sent: list[Any], said: list[Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "add"}}]
+
+    assert made("bedrock", model, *sent, tools=tools)["messages"] == said
 
 
 def test_the_callers_own_tools_and_messages_stay_as_they_are() -> None:

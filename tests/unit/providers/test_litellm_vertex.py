@@ -211,6 +211,22 @@ async def test_gemini_answers_and_streams(vertex: Vertex, lane: LiteLLM) -> None
     ]
 
 
+@pytest.mark.parametrize("model", [CLAUDE, GEMINI])
+async def test_the_parameters_of_functions_arrive_as_they_are(vertex: Vertex, lane: LiteLLM, model: str) -> None:
+    vertex.answer = gemini_piece("Hello", finishReason="STOP") if model == GEMINI else CLAUDE_ANSWER
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "enum": [1, 2]}, "b": {"$ref": "#/$defs/B"}}}
+    schema |= {"$defs": {"B": {"type": "object", "additionalProperties": {"type": "string"}}}}
+    tool = {"type": "function", "function": {"name": "add", "parameters": schema}}
+
+    await lane.send(make_exchange(model=model, body={"model": "m", "messages": MESSAGES, "tools": [tool]}))
+
+    (told,) = vertex.asked[0][2]["tools"]
+    if model == GEMINI:
+        assert told == {"function_declarations": [{"name": "add", "parametersJsonSchema": schema}]}
+    else:
+        assert told["input_schema"] == schema
+
+
 async def test_a_token_is_kept_for_later_calls(vertex: Vertex, lane: LiteLLM) -> None:
     await lane.send(make_exchange(model=CLAUDE))
 
