@@ -7,6 +7,7 @@
     model_plan.py     what is known of a model before its process runs
     door.py           its socket, held by the parent while processes come and go
     memory.py         what loaded models may take together
+    vigil.py          the watch over a model's process
     supervision.py    backoff, keeping alive, stopping
     listening.py      the port, held by the parent and shared by the workers
     assignment.py     what the parent hands to a worker

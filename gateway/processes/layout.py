@@ -77,6 +77,7 @@ def plan_models(config: Config, run_dir: Path) -> Iterator[ModelPlan]:
                     socket=socket,
                     loads_at_start=wanted.load == "start",
                     provider=provider,
+                    max_wait=wanted.max_wait_seconds,
                 )
 
 

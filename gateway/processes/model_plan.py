@@ -23,7 +23,8 @@ class ModelPlan:
     """One model to run: the command of its process, the file it needs, how to get that file, where its state goes.
 
     The command is completed by the option that names the descriptor of `socket`. `loads_at_start` is False for a model
-    that is loaded when first asked. `provider` is whose memory it shares.
+    that is loaded when first asked. `provider` is whose memory it shares. `max_wait` is how long callers may wait for it,
+    in seconds.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelPlan:
     socket: Path
     loads_at_start: bool = True
     provider: str = ""
+    max_wait: float = 0.0
 
 
 def print_of(file: Path) -> Print | None:

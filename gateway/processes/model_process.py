@@ -1,7 +1,7 @@
 """The child that runs one local model: loaded at the start or when first asked, unloaded, loaded again.
 
-Its socket is kept by `door.py`, its share of the memory by `memory.py`; how a process is kept alive in general lives in
-`supervision.py`, and what it runs in `worker/`.
+Its socket is kept by `door.py`, its share of the memory by `memory.py`, and whether it still moves is seen in `vigil.py`; how
+a process is kept alive in general lives in `supervision.py`, and what it runs in `worker/`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 from gateway import logs
 from gateway.processes.door import Door
-from gateway.processes.memory import Budget, Tenant, TooLarge, estimate, mebibytes, private_bytes, resident_bytes
+from gateway.processes.memory import Budget, Tenant, TooLarge, estimate, mebibytes, resident_bytes
 from gateway.processes.model_plan import ModelPlan, Print, model_environment, print_of
 from gateway.processes.supervision import Child, Stop, Timing, cause_of
+from gateway.processes.vigil import FAREWELL, Limits, Vigil
 from gateway.rundir import ModelState, ModelStatus, write_status
 
 BAD_MODEL = 65  # the file is not a model that can be loaded
@@ -24,7 +25,7 @@ NO_ENGINE = 69  # the llama.cpp binding is not installed or does not run on this
 LOOK_SECONDS = 2.0  # how often a missing file is looked for
 HOPELESS_SECONDS = 30.0  # how often a file that could not be loaded is looked at again
 FRESH_SECONDS = 5.0  # how long a loaded model is kept for whoever asked for it, before it counts as idle
-WATCH_SECONDS = 1.0  # how often the memory of a process that must not take more is looked at
+LEAVING_SECONDS = 600.0  # how long a process that makes room may take for the answers it has begun
 PATIENCE_SECONDS = 0.4  # a model process has nothing to lose once no worker speaks to it
 
 LONGEST_REASON = 300  # characters
@@ -45,8 +46,10 @@ class ModelProcess:
         self._timing = timing
         self._budget = budget
         self._door = Door(plan.socket)
-        self._tenant = Tenant(plan.name, self.evict)
+        self._tenant = Tenant(plan.name, self._see_off)
         self._child: Child | None = None
+        self._vigil: Vigil | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._calming: asyncio.Task[None] | None = None
         self._sleeps = not plan.loads_at_start
         self._leaves = ""  # why the process ends, if that is no failure
@@ -56,6 +59,7 @@ class ModelProcess:
         self._reason = ""  # for callers
         self._details = ""  # for the log
         self._has_failed = False
+        self._began = 0.0
         self._starts = 0
         self._restarts = 0
 
@@ -90,22 +94,23 @@ class ModelProcess:
 
     async def end(self, stop: Stop) -> None:
         """End the process, if there is one, and listen no more."""
-        await self._end_child(stop.insisted)
+        if self._child is not None:
+            await self._child.end(((signal.SIGTERM, PATIENCE_SECONDS),), stop.insisted)
+            self._child = None
         self._door.close()
 
-    async def evict(self, reason: str) -> None:
-        """End the process to make room; the model is loaded again when somebody connects."""
-        if self._child is not None:
-            self._leaves = "evicted"
-            logs.event("model_evicted", model=self._plan.name, reason=reason, mebibytes=mebibytes(self._tenant.takes))
-            await self._end_child(asyncio.Event())
-
-    async def _end_child(self, insisted: asyncio.Event) -> None:
+    def _see_off(self, reason: str) -> None:
+        """Have the process answer what it has and end; who connects from now on waits until the model is loaded again."""
         child = self._child
         if child is not None:
-            await child.end(((signal.SIGTERM, PATIENCE_SECONDS),), insisted)
-            if self._child is child:  # and no new one was started since
-                self._child = None
+            self._leaves = "evicted"
+            logs.event("model_evicted", model=self._plan.name, reason=reason, mebibytes=mebibytes(self._tenant.takes))
+            self._leaving = asyncio.create_task(self._part(child))
+
+    async def _part(self, child: Child) -> None:
+        await child.write(FAREWELL)
+        await self._timing.sleep(LEAVING_SECONDS)
+        child.kill()
 
     async def _until_present(self) -> None:
         if self._plan.file.is_file():
@@ -132,7 +137,8 @@ class ModelProcess:
         self._tenant.takes = known[1] if known and known[0] == self._seen else estimate(self._plan.file)
         self._budget.check(self._tenant)
         if is_asked:
-            await self._budget.admit(self._tenant, self._wait)
+            self._write("loading")
+            await self._budget.admit(self._tenant, self._wait, self._plan.max_wait)
             return True
         if self._budget.admit_if_free(self._tenant):
             return True
@@ -161,7 +167,8 @@ class ModelProcess:
             file=str(self._plan.file),
             mebibytes=mebibytes(self._seen[1]) if self._seen else None,
         )
-        watching = None
+        self._began = self._timing.clock()
+        guarding = None
         try:
             listening = self._door.descriptor()
             child = self._child = await Child.start(
@@ -171,41 +178,39 @@ class ModelProcess:
                 self._pass_on,
                 (listening,),
             )
-            if self._budget.is_limited:
-                watching = asyncio.create_task(self._watch(child))
+            limits = Limits(self._seen[1] if self._seen else 0, self._budget.limit_bytes)
+            self._vigil = Vigil(child, limits, self._timing.sleep)
+            guarding = asyncio.create_task(self._guard(child, self._vigil))
             code = await child.ended()
         finally:
-            if watching is not None:
-                watching.cancel()
-            self._calm_down()
+            for task in (guarding, self._leaving, self._calming):
+                if task is not None:
+                    task.cancel()
             self._budget.release(self._tenant)
         self._child = None
         return self._tell_end(code)
 
-    async def _watch(self, child: Child) -> None:
-        """End the process once it has more than all models may take: its own limit only lets allocations fail."""
-        while not self._budget.is_outgrown_by(private_bytes(child.pid) or 0):
-            await self._timing.sleep(WATCH_SECONDS)
-        self._reason = self._details = "it took more memory than it may."
+    async def _guard(self, child: Child, vigil: Vigil) -> None:
+        self._reason = self._details = await vigil.keep()
         child.kill()
 
     def _tell_end(self, code: int) -> bool:
-        if self._leaves == "evicted":
+        if self._leaves == "evicted" and code == 0:
             return True
         if self._leaves == "unloaded" and code == 0:
             logs.event("model_unloaded", model=self._plan.name, reason=self._details or "not used")
             return True
-        self._has_failed = True
+        self._has_failed = self._leaves != "evicted"
         ended = f"its process ended ({cause_of(code)})."
         self._reason = self._reason or _sentence(self._hopeless_reason(code)) or ended
         details = self._details or ended
         logs.event("model_ended", level="error", model=self._plan.name, cause=cause_of(code), reason=details)
         self._is_hopeless = self._is_hopeless or code in (BAD_MODEL, NO_ENGINE)
-        return False
+        return self._leaves == "evicted"
 
     def _hopeless_reason(self, code: int) -> str:
         reason = HOPELESS_REASONS.get(code, "")
-        if code == BAD_MODEL and self._budget.is_limited:  # llama.cpp does not tell the one from the other
+        if code == BAD_MODEL and self._budget.limit_bytes is not None:  # llama.cpp does not tell the one from the other
             return f"{reason}, or not in the memory that it may take"
         return reason
 
@@ -222,6 +227,8 @@ class ModelProcess:
         match event.get("event"):
             case "ready":
                 self._note_ready(event)
+            case "alive" if self._vigil is not None:
+                self._vigil.note_answer(event)
             case "busy":
                 self._calm_down()
                 self._tenant.is_busy = True
@@ -247,6 +254,9 @@ class ModelProcess:
             if self._child is not None:
                 self._child.kill()
             return
+        if self._vigil is not None:
+            self._vigil.note_ready(event)
+        self._budget.start_turn(self._tenant, self._timing.clock() - self._began)
         self._door.let_wait()
         self._write("ready")
         told = {name: str(event.get(name)) for name in ("engine", "load_seconds", "context_window", "threads")}

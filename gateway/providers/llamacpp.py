@@ -24,7 +24,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.providers.base import Exchange, PlainReply, Reply
-from gateway.providers.llamacpp_crashes import Crashes, CrashNoting
+from gateway.providers.llamacpp_crashes import Crashes, CrashNoting, Suspicion, print_of
 from gateway.providers.llamacpp_dialect import (
     DEFAULT_COMPLETION_TOKENS,
     LlamaCppScanner,
@@ -87,39 +87,29 @@ class LlamaCpp:
         if local is None:
             raise UpstreamModelMissing(f"There is no local model '{exchange.model}'.")
         refuse_unsupported(exchange, is_embedding=local.is_embedding)
-        self._crashes.check(exchange.body)
         is_sound = not local.trouble()
         if exchange.most_waiting is not None and is_sound:
             _leave_to_others(exchange.model, local)
-        dimensions = exchange.body.get("dimensions")
-        exchange.body = body = restrict(exchange.body)
+        dimensions = exchange.body.get("dimensions") if exchange.endpoint == "embeddings" else None
+        exchange.body = body = restrict(exchange.body, exchange.endpoint)
         if exchange.endpoint == "completions" and body.get("max_tokens") is None:
             body["max_tokens"] = DEFAULT_COMPLETION_TOKENS
         if local.max_wait > 0.0:
             exchange.may_wait, exchange.patience = True, QueuePatience(exchange.patience, local.max_wait)
-        begin_exchange(exchange)
+        was_at_work = partial(_was_at_work, local.socket, exchange) if is_sound else _was_not_there
+        suspicion = Suspicion(self._crashes, print_of(body, exchange.caller), was_at_work)
+        begin_exchange(exchange, alone=suspicion.alone)
         try:
             reply = await self._lanes[exchange.model].send(exchange)
         except UpstreamRejected as error:
             explain_tokens(exchange, error)
             raise
         except (UpstreamUnavailable, UpstreamOverloaded) as error:
-            raise self._explain(error, exchange, local, is_sound=is_sound) from error
+            raise _explain(error, exchange, local, suspicion) from error
         if not reply.body:
-            return CrashNoting(reply, self._crashes, exchange.body)
+            return CrashNoting(reply, suspicion)
+        suspicion.answered()
         return reply if exchange.stream else _tidy(exchange, reply, dimensions)
-
-    def _explain(self, error: UpstreamError, exchange: Exchange, local: LocalModel, *, is_sound: bool) -> UpstreamError:
-        """Return what the failure of a process that was sound or not when it was asked means; raises what else it is."""
-        if error.upstream_status is not None and error.upstream_status != 503:
-            explain_failure(error)
-            return error
-        if is_sound and error.upstream_status is None and _was_at_work(local.socket, exchange.ticket):
-            self._crashes.note(exchange.body)
-        trouble = local.trouble() or "its process ended and is being restarted."
-        return LocalModelUnavailable(
-            f"The local model '{exchange.model}' is not available: {trouble}", retry_after=RETRY_SECONDS
-        )
 
     async def is_ready(self, model: str) -> bool:
         local = self._models.get(model)
@@ -128,6 +118,19 @@ class LlamaCpp:
     async def close(self) -> None:
         for lane in self._lanes.values():
             await lane.close()
+
+
+def _explain(error: UpstreamError, exchange: Exchange, local: LocalModel, suspicion: Suspicion) -> UpstreamError:
+    """Return what the failure of a process means; raises what else it is."""
+    if error.upstream_status is not None and error.upstream_status != 503:
+        explain_failure(error)
+        return error
+    if error.upstream_status is None:
+        suspicion.note()
+    trouble = local.trouble() or "its process ended and is being restarted."
+    return LocalModelUnavailable(
+        f"The local model '{exchange.model}' is not available: {trouble}", retry_after=RETRY_SECONDS
+    )
 
 
 def _tidy(exchange: Exchange, reply: Reply, dimensions: int | None) -> Reply:
@@ -150,12 +153,20 @@ def _leave_to_others(model: str, local: LocalModel) -> None:
         )
 
 
-def _was_at_work(path: Path, ticket: str) -> bool:
-    """Tell whether a process that is gone was working on this request, by the file that its front kept."""
+def _was_at_work(path: Path, exchange: Exchange) -> bool | None:
+    """Tell whether a process that is gone was working on this request alone, by the file that its front kept.
+
+    None where it was not working on it.
+    """
     try:
-        return ticket in path.with_suffix(".work").read_text(encoding="utf-8").split()
+        at_work = path.with_suffix(".work").read_text(encoding="utf-8").split()
     except OSError:
-        return False
+        return None
+    return len(at_work) == 1 if exchange.ticket in at_work else None
+
+
+def _was_not_there() -> None:
+    """Tell that there was no process that could have ended."""
 
 
 def _wake(path: Path) -> None:

@@ -28,12 +28,12 @@ _REFUSALS = {
     "queue_timeout": ("local_queue_timeout", "The request waited too long for its turn at the local model '{}'."),
 }
 
-_asking: ContextVar[Exchange | None] = ContextVar("_asking", default=None)
+_asking: ContextVar[tuple[Exchange, bool] | None] = ContextVar("_asking", default=None)
 
 
-def begin_exchange(exchange: Exchange) -> None:
-    """Note what the task at hand asks next."""
-    _asking.set(exchange)
+def begin_exchange(exchange: Exchange, *, alone: bool = False) -> None:
+    """Note what the task at hand asks next, and whether the model may work on nothing else meanwhile."""
+    _asking.set((exchange, alone))
 
 
 class QueuePatience:
@@ -65,11 +65,12 @@ class FrontPool(Pool):
     async def post(
         self, url: URL, body: bytes, connect_seconds: float, headers: Mapping[str, str] | None = None
     ) -> aiohttp.ClientResponse:
-        exchange = _asking.get()
-        if exchange is None:
+        asking = _asking.get()
+        if asking is None:
             return await super().post(url, body, connect_seconds, headers)
+        exchange, alone = asking
         request = exchange.ticket = uuid4().hex
-        sent = {**(headers or {}), **_headers(exchange), "x-gateway-request": request}
+        sent = {**(headers or {}), **_headers(exchange, alone=alone), "x-gateway-request": request}
         if isinstance(exchange.patience, QueuePatience):
             seconds = exchange.patience.inner.begin_seconds(stream=exchange.stream)
             async with self._in_time(url.with_path(f"/queue/{request}"), seconds):
@@ -105,16 +106,16 @@ class FrontPool(Pool):
             raise UpstreamTimeout(f"The upstream did not answer within {seconds:g} seconds.") from error
 
     async def _look(self, place: URL, seconds: float, limit: asyncio.Timeout) -> None:
-        """Move the limit for as long as the request waits, and once more when its turn has come."""
+        """Move the limit for as long as the request waits, and to what is left of the turn that has come.
+
+        A request that is asked in pieces has several turns, between which it waits.
+        """
         now = asyncio.get_running_loop().time
-        is_waiting = True
-        while is_waiting:
+        while True:
             told = await self._read_place(place)
             if "seconds" not in told or limit.expired():
                 return
-            since = told["seconds"]
-            is_waiting = since is None
-            limit.reschedule(now() + seconds - (since or 0.0))
+            limit.reschedule(now() + seconds - (told["seconds"] or 0.0))
             await asyncio.sleep(seconds / 2)
 
     async def _read_place(self, place: URL) -> Mapping[str, float | None]:
@@ -126,10 +127,12 @@ class FrontPool(Pool):
             return {}  # the request itself will tell what is wrong
 
 
-def _headers(exchange: Exchange) -> dict[str, str]:
+def _headers(exchange: Exchange, *, alone: bool) -> dict[str, str]:
     headers = {"x-gateway-caller": quote(exchange.caller, safe=" ")[:LONGEST_CALLER]}
     if exchange.most_waiting is not None:
         headers["x-gateway-max-queue"] = str(exchange.most_waiting)
+    if alone:
+        headers["x-gateway-alone"] = "1"
     return headers
 
 

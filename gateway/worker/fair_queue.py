@@ -28,22 +28,37 @@ class Ticket:
     """The place of one request; `position` is how many places it was from the model when it came, 0 for none.
 
     `most_tokens` is the longest answer it may get, None where it did not say. `turn` is called when it may be asked.
+    What is asked in pieces has a turn for each: `began` is when the last one came, None while it waits for another.
+    One that is to be `alone` is answered while no other is.
     """
 
-    __slots__ = ("began", "caller", "entered", "most_tokens", "position", "turn")
+    __slots__ = ("_waited", "alone", "began", "caller", "entered", "most_tokens", "position", "turn", "worked")
 
-    def __init__(self, caller: str, most_tokens: int | None, turn: Callable[[], None], entered: float) -> None:
+    def __init__(
+        self, caller: str, most_tokens: int | None, turn: Callable[[], None], entered: float, *, alone: bool = False
+    ) -> None:
+        self.alone = alone
         self.caller = caller
         self.most_tokens = most_tokens
         self.turn = turn
         self.entered = entered
         self.began: float | None = None
         self.position = 0
+        self.worked = self._waited = 0.0  # in all turns but the last
 
     @property
     def waited(self) -> float:
-        """How long it waited, in seconds; 0.0 while it does."""
-        return 0.0 if self.began is None else self.began - self.entered
+        """How long it waited for the turns that it had, in seconds."""
+        return self._waited + (0.0 if self.began is None else self.began - self.entered)
+
+    def worked_until(self, now: float) -> float:
+        """Return how long it was worked on, in seconds."""
+        return self.worked + (0.0 if self.began is None else now - self.began)
+
+    def wait_again(self, now: float, turn: Callable[[], None]) -> None:
+        """End a turn; `turn` is called when the next one comes."""
+        self._waited, self.worked = self.waited, self.worked_until(now)
+        self.entered, self.began, self.turn = now, None, turn
 
 
 class Pace:
@@ -100,13 +115,14 @@ class FairQueue:
         *,
         most_tokens: int | None = None,
         most_waiting: int | None = None,
+        alone: bool = False,
     ) -> Ticket:
         """Return the place of a request, whose `turn` is called before this returns when nobody is before it.
 
         It is refused, with QueueFull, when it would have to wait behind `most_waiting` others, or as many as ever may.
         """
-        ticket = Ticket(caller, most_tokens, turn, now)
-        if len(self._running) < self._slots:
+        ticket = Ticket(caller, most_tokens, turn, now, alone=alone)
+        if not self._waiting and self._has_room(ticket):
             self._begin(ticket, now)
             return ticket
         if self.waiting >= self._max_waiting or (most_waiting is not None and self.waiting >= most_waiting):
@@ -119,23 +135,37 @@ class FairQueue:
         """Take a request out, answered or not, and let the next one begin; `tokens` is what was written for it."""
         if ticket in self._running:
             self._running.discard(ticket)
-            if ticket.began is not None:
-                self.pace.note(tokens, now - ticket.began)
+            self.pace.note(tokens, ticket.worked_until(now))
         else:
             self._drop(ticket)
-        while self._waiting and len(self._running) < self._slots:
-            self._begin(self._next(), now)
+        self._fill(now)
+
+    def take_turns(self, ticket: Ticket, now: float, turn: Callable[[], None]) -> None:
+        """Give the place of a request that runs to whoever is next, be it itself; it waits behind its caller's others.
+
+        It was let in before, so it waits however many others do.
+        """
+        self._running.discard(ticket)
+        ticket.wait_again(now, turn)
+        self._waiting.setdefault(ticket.caller, deque()).append(ticket)
+        self._fill(now)
 
     def wait_seconds(self, now: float) -> float:
         """Return how long it takes, as far as can be told, until all that are here now are answered."""
         rate = self.pace.tokens_per_second
         tokens = 0.0
-        for ticket in self._running:
-            began = now if ticket.began is None else ticket.began
-            tokens += max(0.0, self.pace.expect(ticket.most_tokens) - (now - began) * rate)
-        for queue in self._waiting.values():
-            tokens += sum(self.pace.expect(ticket.most_tokens) for ticket in queue)
+        for ticket in itertools.chain(self._running, *self._waiting.values()):
+            tokens += max(0.0, self.pace.expect(ticket.most_tokens) - ticket.worked_until(now) * rate)
         return max(SHORTEST_WAIT_SECONDS, tokens / (rate * self._slots))
+
+    def _fill(self, now: float) -> None:
+        while self._waiting and self._has_room(self._waiting[next(self._order())][0]):
+            self._begin(self._next(), now)
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        if ticket.alone or any(other.alone for other in self._running):
+            return not self._running
+        return len(self._running) < self._slots
 
     def _begin(self, ticket: Ticket, now: float) -> None:
         ticket.began = now

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,17 @@ from aiohttp import web
 
 from gateway.worker.engine import Answer, Body, LoadedModel
 from gateway.worker.fair_queue import FairQueue, QueueFull, Ticket
+from gateway.worker.front_refusals import LARGEST_BODY_BYTES, Refusal, answer_or_refuse, refusing
 from gateway.worker.token_count import TokenCount
+from gateway.worker.turns import Turns, ask_in_turns
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank")
-LARGEST_BODY_BYTES = 32 * 1024 * 1024
 BACKLOG = 1024
 # A connection that was made just before the model is unloaded may take so long to bring its request.
 LAST_LOOKS, LAST_LOOK_SECONDS = 20, 0.05
 EVENT_STREAM = "text/event-stream"
 
 TOKENS = web.RequestKey("tokens", TokenCount)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +43,6 @@ class Manners:
     max_wait: float
     keep_alive: float | None = None
     exclusive: bool = False
-
-
-class Refusal(Exception):
-    """A request that the front answers itself, in llama.cpp's words for errors."""
-
-    def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.headers = dict(headers or {})
-
-    def response(self) -> web.Response:
-        error = {"code": self.status, "message": str(self), "type": self.kind}
-        return web.Response(
-            body=orjson.dumps({"error": error}),
-            status=self.status,
-            headers={"Content-Type": "application/json", **self.headers},
-        )
 
 
 class _EventStream(web.StreamResponse):
@@ -102,11 +83,19 @@ class Front:
             ready()
             self._rest()
             await self._is_over.wait()
-            await site.stop()  # who connects from here on is met by the next process
+            # Who connects from here on is met by the next process. A server that closes drops what it has just accepted,
+            # so that is given the time to become a connection.
+            asyncio.get_running_loop().remove_reader(listener)
+            await asyncio.sleep(LAST_LOOK_SECONDS)
+            await site.stop()
             await self._see_out(runner)
         finally:
             await runner.cleanup()
             await self._model.close()
+
+    def leave(self) -> None:
+        """Have `serve` return once the requests that are here are answered; others are met by the next process."""
+        self._is_over.set()
 
     async def _see_out(self, runner: web.AppRunner) -> None:
         looks = 0
@@ -115,21 +104,31 @@ class Front:
             await asyncio.sleep(LAST_LOOK_SECONDS)
 
     def _application(self) -> web.Application:
-        application = web.Application(client_max_size=LARGEST_BODY_BYTES, middlewares=[_answer_refusals])
+        application = web.Application(client_max_size=LARGEST_BODY_BYTES, middlewares=[refusing])
         application.router.add_get("/health", _health)
         application.router.add_get("/queue/{request}", self._tell_place)
         for path in PATHS:
-            application.router.add_post(path, self._take)
+            application.router.add_post(path, self._attend)
         return application
 
-    async def _take(self, request: web.Request) -> web.StreamResponse:
+    async def _attend(self, request: web.Request) -> web.StreamResponse:
+        """Count the request as present until its whole answer is with the kernel, for then this process may end."""
         self._enter()
         try:
-            body = await self._read(request)
-            async with self._place(request, body) as ticket:
-                return await self._answer(request, body, ticket)
+            if request.transport is not None:
+                request.transport.set_write_buffer_limits(0)  # what waits in this process would be lost with it
+            response = await answer_or_refuse(request, self._take)
+            with suppress(ConnectionError):  # the caller is gone
+                await response.prepare(request)
+                await response.write_eof()
+            return response
         finally:
             self._leave()
+
+    async def _take(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        async with self._place(request, body) as ticket:
+            return await self._answer(request, body, ticket)
 
     async def _tell_place(self, request: web.Request) -> web.Response:
         """Tell how a request fares: the seconds since its turn came, null while it waits."""
@@ -160,6 +159,7 @@ class Front:
                 turn.set,
                 most_tokens=_most_tokens(body),
                 most_waiting=_count(request.headers.get("x-gateway-max-queue")),
+                alone="x-gateway-alone" in request.headers,
             )
         except QueueFull as full:
             raise Refusal(503, "queue_full", "Too many requests wait.", _retry(full.retry_after)) from full
@@ -188,7 +188,8 @@ class Front:
 
     async def _answer(self, request: web.Request, body: Body, ticket: Ticket) -> web.StreamResponse:
         try:
-            answer = await self._model.ask(request.path, body)
+            turns = Turns(self._queue, ticket, self._manners.max_wait, self._write_down)
+            answer = await ask_in_turns(self._model, request.path, body, turns)
         except ConnectionError as error:
             raise Refusal(500, "server_error", f"The model gave no answer: {error}.", _told(ticket)) from error
         try:
@@ -242,20 +243,6 @@ async def _counted(answer: Answer, tokens: TokenCount) -> AsyncIterator[bytes]:
 
 async def _health(_: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
-
-
-@web.middleware
-async def _answer_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except Refusal as refusal:
-        return refusal.response()
-    except web.HTTPRequestEntityTooLarge:
-        limit = LARGEST_BODY_BYTES >> 20
-        return Refusal(413, "invalid_request_error", f"The body has more than {limit} MiB.").response()
-    except web.HTTPException as error:
-        kind = "not_found_error" if error.status == 404 else "invalid_request_error"
-        return Refusal(error.status, kind, error.reason).response()
 
 
 def _told(ticket: Ticket, now: float | None = None) -> dict[str, str]:

@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from gateway.worker.confinement import claim_socket, confine, limit_memory
 from gateway.worker.cut_inputs import CutInputs
@@ -25,9 +26,14 @@ from gateway.worker.engine import LoadedModel, Plan, choose
 from gateway.worker.fair_queue import FairQueue
 from gateway.worker.gguf_header import GgufError, GgufSummary, check_gguf
 from gateway.worker.plan import engine_socket, make_plan, usable_cores
+from gateway.worker.pulse import Pulse, Pulsing, Vitals, pulse_of_server
 from gateway.worker.ranking import Ranker, check_ranking_head
 from gateway.worker.reports import EXIT_BAD_MODEL, Failure, Reports
 from gateway.worker.settings import WorkerSettings, parse_arguments
+from gateway.worker.xllamacpp_engine import CHAT_BATCH_TOKENS
+
+if TYPE_CHECKING:
+    from gateway.worker.front import Front
 
 OTHER_THREADS = 8  # of the front, and of llama.cpp's own server
 LOOK_SECONDS = 1.0  # how often the parent is looked for where the kernel does not tell
@@ -59,19 +65,42 @@ def _run(reports: Reports) -> NoReturn:
         limit_memory(settings.memory_mb, threads=plan.slots + plan.threads + OTHER_THREADS)
     began = time.monotonic()
     # Until the model is loaded no Python code runs on a signal, so SIGTERM keeps its default meaning that long.
-    model = _surround(engine.start(plan), settings, plan)
+    model = engine.start(plan)
     leave = partial(_leave, _left_behind(settings))
     _end_on_signals(leave)
-    threading.Thread(target=_watch, args=(parent, leave), daemon=True).start()
 
     def ready() -> None:
         seconds = round(time.monotonic() - began, 3)
         reports.send("ready", engine=engine.name, load_seconds=seconds, **_describe(plan, summary))
         reports.never_wait()
 
-    asyncio.run(_serve(model, settings, plan, listener, reports, ready))
+    async def serve() -> None:
+        front = _make_front(_surround(model, settings, plan), settings, plan, reports)
+        mind = Mind(front, Vitals(_pulse(model, settings), time.monotonic), reports, asyncio.get_running_loop())
+        threading.Thread(target=_watch, args=(parent, mind.hear, leave), daemon=True).start()
+        await front.serve(listener, ready)
+
+    asyncio.run(serve())
     reports.send("unloaded")
     leave()
+
+
+class Mind:
+    """What the parent says comes here: `alive?` is answered, after `leave` the front ends in order."""
+
+    def __init__(self, front: Front, vitals: Vitals, reports: Reports, loop: asyncio.AbstractEventLoop) -> None:
+        self._words = {
+            b"alive?": lambda: reports.send("alive", silent_seconds=round(vitals.silent_seconds(), 3)),
+            b"leave": front.leave,
+        }
+        self._loop = loop
+
+    def hear(self, said: bytes) -> None:
+        """Take lines from the parent; any thread may call."""
+        for word in said.split():
+            if word in self._words:
+                with suppress(RuntimeError):  # the loop is closed, and this process about to end
+                    self._loop.call_soon_threadsafe(self._words[word])
 
 
 def _surround(model: LoadedModel, settings: WorkerSettings, plan: Plan) -> LoadedModel:
@@ -81,19 +110,16 @@ def _surround(model: LoadedModel, settings: WorkerSettings, plan: Plan) -> Loade
     return CutInputs(model, plan.context_window) if settings.too_long == "cut" else model
 
 
-async def _serve(
-    model: LoadedModel,
-    settings: WorkerSettings,
-    plan: Plan,
-    listener: socket.socket,
-    reports: Reports,
-    ready: Callable[[], None],
-) -> None:
+def _make_front(model: LoadedModel, settings: WorkerSettings, plan: Plan, reports: Reports) -> Front:
     from gateway.worker.front import Front, Manners
 
     queue = FairQueue(plan.slots, settings.max_waiting)
     manners = Manners(settings.max_wait, settings.keep_alive, settings.exclusive)
-    await Front(model, queue, manners, reports.send, work_file(settings.socket)).serve(listener, ready)
+    return Front(model, queue, manners, reports.send, work_file(settings.socket))
+
+
+def _pulse(model: LoadedModel, settings: WorkerSettings) -> Pulse:
+    return model.pulse if isinstance(model, Pulsing) else partial(pulse_of_server, engine_socket(settings.socket))
 
 
 def work_file(path: Path) -> Path:
@@ -138,6 +164,7 @@ def _describe(plan: Plan, summary: GgufSummary) -> dict[str, str | int | bool | 
         "slots": plan.slots,
         "threads": plan.threads,
         "embedding": plan.embedding,
+        "step_tokens": plan.context_window if plan.embedding or plan.rerank else CHAT_BATCH_TOKENS,
         "dimensions": summary.embedding_length if plan.embedding else None,
     }
 
@@ -162,13 +189,16 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _watch(parent: int, leave: Callable[[], NoReturn]) -> None:
+def _watch(parent: int, hear: Callable[[bytes], None], leave: Callable[[], NoReturn]) -> None:
     """Leave when the parent is gone: its process, or the other end of the pipe that it gave us as standard input."""
     watched = [0] if _is_pipe(0) else []
     while os.getppid() == parent:
         readable, _, _ = select.select(watched, [], [], LOOK_SECONDS)
-        if readable and not os.read(0, 4096):
-            break
+        if readable:
+            said = os.read(0, 4096)
+            if not said:
+                break
+            hear(said)
     leave()
 
 

@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -333,6 +334,76 @@ async def test_an_answer_follows_a_schema(chat: Client, response_format: dict[st
     assert isinstance(person["age"], int)
 
 
+NULLABLE_COLOUR = {"properties": {"a": {"type": ["string", "null"], "enum": ["red", None]}}, "required": ["a"]}
+ENUM_BEHIND_ALL_OF = {
+    "properties": {"a": {"allOf": [{"$ref": "#/$defs/Colour"}], "description": "colour"}},
+    "required": ["a"],
+    "$defs": {"Colour": {"type": "string", "enum": ["red", "blue"]}},
+}
+HOLDS_ITSELF = {
+    "$ref": "#/$defs/Node",
+    "$defs": {
+        "Node": {
+            "type": "object",
+            "properties": {"a": {"enum": ["red"]}, "char": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/Node"}]}},
+            "required": ["a"],
+            "additionalProperties": False,
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [NULLABLE_COLOUR, ENUM_BEHIND_ALL_OF, HOLDS_ITSELF],
+    ids=["a nullable enum", "an enum behind allOf", "a schema that holds itself"],
+)
+async def test_schemas_as_libraries_write_them_are_kept_to(chat: Client, schema: dict[str, Any]) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", **schema}}}
+    if "$ref" in schema:
+        wanted["json_schema"] = {"name": "x", "schema": schema}
+
+    choice = (await reply(chat, CHAT, ask("Give an example as JSON.", response_format=wanted, max_tokens=200)))[
+        "choices"
+    ][0]
+
+    assert choice["message"]["content"].replace("\n", " ").split(":")[1].split()[0].strip('",}') in (
+        "red",
+        "blue",
+        "null",
+    )
+    if choice["finish_reason"] == "stop":
+        assert "a" in json.loads(choice["message"]["content"])
+
+
+@pytest.mark.parametrize("value", ["C:\\dir", "a\nb", 'say "hi"', "é\u2028"])
+async def test_any_text_may_be_among_the_values(chat: Client, value: str) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [value]}}}
+
+    assert json.loads(await say(chat, response_format=wanted, max_tokens=40)) == value
+
+
+@ours_alone("llama.cpp's server reads some of these in its own way")
+@pytest.mark.parametrize("pattern", ["^a]$", "^a}$", "^a{ 300000000}$", "^(a?){2,}$"])
+async def test_a_pattern_that_cannot_be_read_is_refused(engine: EngineName, chat: Client, pattern: str) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "string", "pattern": pattern}}}
+
+    status, body = await chat.post(CHAT, ask(response_format=wanted))
+
+    assert (status, body["error"]["type"]) == (400, "invalid_request_error")
+    assert await say(chat, max_tokens=1)
+
+
+async def test_an_answer_follows_a_pattern(chat: Client) -> None:
+    schema = {"type": "string", "pattern": "^[0-9]{3}-[x-z]+ \\(ok\\)$"}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = ask(response_format=wanted, max_tokens=60)
+
+    choice = (await reply(chat, CHAT, body))["choices"][0]
+
+    assert re.match('"[0-9]{3}-[x-z]', choice["message"]["content"])
+
+
 async def test_an_answer_is_some_json_object_when_asked(chat: Client) -> None:
     """So small a model does not always come to an end; what it has written until then begins an object."""
     body = ask("Invent a person, as JSON.", response_format={"type": "json_object"}, max_tokens=100)
@@ -384,6 +455,14 @@ async def test_a_prompt_over_the_window_is_refused(chat: Client) -> None:
 
     assert (status, body["error"]["type"]) == (400, "exceed_context_size_error")
     assert body["error"]["n_prompt_tokens"] > body["error"]["n_ctx"] == WINDOW
+
+
+@ours_alone("llama.cpp's server takes such a text apart first")
+async def test_a_prompt_far_over_the_window_is_refused_as_too_long(engine: EngineName, chat: Client) -> None:
+    status, body = await chat.post(CHAT, ask("w" * 900_000))
+
+    assert (status, body["error"]["type"], body["error"]["n_ctx"]) == (400, "exceed_context_size_error", WINDOW)
+    assert body["error"]["n_prompt_tokens"] > WINDOW
 
 
 async def test_an_answer_ends_with_the_window(chat: Client) -> None:
@@ -494,6 +573,17 @@ async def test_a_completion_is_streamed(chat: Client) -> None:
     assert events[-1]["choices"][0]["finish_reason"] == "length"
 
 
+@ours_alone("llama.cpp's server tells of each choice what it reused itself")
+async def test_choices_do_not_count_each_other_as_cached(engine: EngineName, chat: Client) -> None:
+    body = {"prompt": "Nobody asked this before: " + LONG_PROMPT, "n": 3, "max_tokens": 8, "temperature": 1.3}
+
+    events = [event async for event in chat.stream(COMPLETIONS, body)]
+
+    usages = [event["usage"] for event in events if "usage" in event]
+    assert len(usages) == 3
+    assert all(usage["prompt_tokens_details"]["cached_tokens"] < 5 for usage in usages)
+
+
 async def test_token_ids_outside_the_vocabulary_are_refused(chat: Client) -> None:
     for prompt in ([10**7], [-1]):
         status, body = await chat.post(COMPLETIONS, {"prompt": prompt, "max_tokens": 1})
@@ -569,7 +659,9 @@ TOOL_TEMPLATE = (
 @ours_alone("which form of calls llama.cpp reads from a template is its own matter")
 async def test_a_tool_that_must_be_called_is_called(engine: EngineName, chat_gguf: Path, tmp_path: Path) -> None:
     model = with_template(chat_gguf, TOOL_TEMPLATE, tmp_path / "model.gguf")
-    parameters = {"type": "object", "properties": {"at": {"enum": ["sea", "sky"]}}, "required": ["at"]}
+    place = {"$ref": "#/$defs/Place"}
+    parameters = {"type": "object", "properties": {"at": place}, "required": ["at"]}
+    parameters["$defs"] = {"Place": {"enum": ["sea", "sky"]}}
     tool = {"type": "function", "function": {"name": "look", "parameters": parameters}}
     choice = {"type": "function", "function": {"name": "look"}}
     body = ask("Look at the sea.", tools=[tool], tool_choice=choice, max_tokens=80)

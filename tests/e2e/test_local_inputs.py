@@ -60,3 +60,16 @@ async def test_token_ids_are_cut_too(embedder: Client) -> None:
     body = await embed(embedder, [1037] * 700)
 
     assert body["usage"]["truncated_tokens"] == 188
+
+
+async def test_many_inputs_come_back_in_order_with_all_their_tokens(embedder: Client) -> None:
+    texts = [f"text number {number}" for number in range(40)]
+    alone = [await embed(embedder, text) for text in (texts[0], texts[17], texts[39])]
+
+    body = await embed(embedder, [*texts, "word " * 600])
+
+    vectors = [item["embedding"] for item in body["data"]]
+    assert [item["index"] for item in body["data"]] == list(range(41))
+    assert [vectors[0], vectors[17], vectors[39]] == [answer["data"][0]["embedding"] for answer in alone]
+    assert body["usage"]["prompt_tokens"] > 40 * 4 + WINDOW
+    assert body["usage"]["truncated_tokens"] == 90

@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking import CHAT, TEXT, ask, refusal
+from tests.support.asking import CHAT, TEXT, ask, post, refusal
 from tests.support.command import Gateway
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+NESTED = "root ::= " + "(" * 60_000 + '"a"'
+HANGING = "root ::= " + "a " * 60 + '\na ::= ("a"? "a"? "a"? "a"? "a"? "a"?)*'
+HANGING_FORMAT = {
+    "type": "json_schema",
+    "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "^" + "(a?a?a?a?a?a?)*" * 30 + "$"}},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +36,13 @@ def unharmed(gateway: Gateway) -> Iterator[None]:
     ("path", "body", "param"),
     [
         ("chat/completions", {**CHAT, "grammar": "root ::= ((("}, "grammar"),
+        ("chat/completions", {**CHAT, "grammar": NESTED}, "grammar"),
+        ("chat/completions", {**CHAT, "grammar": HANGING}, "grammar"),
+        ("completions", {**TEXT, "grammar": HANGING}, "grammar"),
+        ("chat/completions", {**CHAT, "response_format": HANGING_FORMAT}, "response_format"),
+        ("chat/completions", {**CHAT, "functions": [{"name": "f"}], "function_call": {"name": "f"}}, "functions"),
+        ("chat/completions", {**CHAT, "modalities": ["audio"]}, "modalities"),
+        ("chat/completions", {**CHAT, "guided_regex": "[0-9]+"}, "guided_regex"),
         (
             "chat/completions",
             {**CHAT, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "x"}}}},
@@ -48,7 +62,7 @@ def unharmed(gateway: Gateway) -> Iterator[None]:
         ("chat/completions", {**CHAT, "n": 1000}, "n"),
         ("completions", {**TEXT, "n": 1000}, "n"),
         ("completions", {**TEXT, "prompt": [1, 2_000_000]}, "prompt"),
-        ("completions", {**TEXT, "prompt": [[1], [2_000_000]]}, "prompt"),
+        ("completions", {**TEXT, "prompt": [[2_000_000], [1]]}, "prompt"),
         ("completions", {**TEXT, "prompt": [1, 2**31]}, "prompt[1]"),
         ("completions", {**TEXT, "prompt": [1, -1]}, "prompt[1]"),
         ("completions", {**TEXT, "logit_bias": {"word": 5}}, "logit_bias"),
@@ -75,6 +89,34 @@ def test_a_bad_request_names_its_field(
     error = refusal(gateway, path, {**body, "stream": streamed})
 
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
+
+
+def test_a_bad_prompt_among_good_ones_is_refused(gateway: Gateway) -> None:
+    error = refusal(gateway, "completions", {**TEXT, "prompt": [[1], [2_000_000]]})
+
+    assert (error["type"], error["param"]) == ("invalid_request_error", "prompt")
+
+
+def test_a_bad_prompt_behind_good_ones_ends_a_stream_with_its_error(gateway: Gateway) -> None:
+    status, text = post(gateway, "completions", {**TEXT, "prompt": [[1], [2_000_000]], "stream": True})
+
+    assert status == 200
+    assert b'"invalid_request_error"' in text
+    assert b"[DONE]" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {**CHAT, "documents": 5, "dimensions": 3}),
+        ("completions", {**TEXT, "documents": 5, "dimensions": 3}),
+        ("embeddings", {"model": "embedding", "input": "a", "documents": 5, "n": 3}),
+    ],
+)
+def test_fields_of_other_endpoints_change_nothing(gateway: Gateway, path: str, body: dict[str, Any]) -> None:
+    answer = ask(gateway, path, body)
+
+    assert answer.get("choices") or answer.get("data")
 
 
 @pytest.mark.parametrize(

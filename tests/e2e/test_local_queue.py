@@ -85,6 +85,58 @@ async def test_callers_take_turns_and_a_full_queue_says_when_to_come_back(sessio
     assert all(float(reply[2]["x-gateway-queue-milliseconds"]) > 0 for reply in replies)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_list_of_prompts_lets_others_in_between(session: aiohttp.ClientSession, stream: bool) -> None:
+    done: list[str] = []
+    prompts = [f"Story number {number}:" for number in range(10)]
+    body = {"prompt": prompts, "max_tokens": 40, "ignore_eos": True, "stream": stream}
+
+    async def ask_many() -> tuple[Any, bytes]:
+        headers = {"x-gateway-caller": "a", "x-gateway-request": "many"}
+        async with session.post("http://model/v1/completions", json=body, headers=headers) as reply:
+            text = await reply.read()
+            done.append("a")
+            return reply.headers, text
+
+    many = asyncio.create_task(ask_many())
+    while not await has_turn(session, "many"):
+        await asyncio.sleep(0)
+    waiting = [await begin_post(session, caller, done) for caller in ("b", "c")]
+    replies = await asyncio.gather(*waiting)
+    headers, text = await many
+
+    assert (sorted(done[:2]), done[2]) == (["b", "c"], "a")
+    assert [reply[0] for reply in replies] == [200, 200]
+    assert headers["x-gateway-queue-position"] == "0"
+    assert choices_in(text, stream=stream) == list(range(10))
+
+
+def choices_in(text: bytes, *, stream: bool) -> list[int]:
+    """Return the indexes of the choices that were finished, in the order of the answer."""
+    events = [line[6:] for line in text.splitlines() if line.startswith(b"data: {")] if stream else [text]
+    choices = [choice for event in events for choice in json.loads(event)["choices"]]
+    return [choice["index"] for choice in choices if choice["finish_reason"]]
+
+
+async def has_turn(session: aiohttp.ClientSession, name: str) -> bool:
+    async with session.get(f"http://model/queue/{name}") as reply:
+        return (await reply.json()).get("seconds") is not None
+
+
+async def test_a_request_that_is_to_be_alone_waits_for_all_places(chat_gguf: Path) -> None:
+    done: list[str] = []
+    with running(chat_gguf, "--slots", "2", "--context-window", "512") as worker:
+        async with open_session(worker.socket) as session:
+            stream = await begin_stream(session, "a", 300)
+            alone = asyncio.create_task(post(session, "b", done, **{"x-gateway-alone": "1"}))
+            events = [line async for line in stream.content if line.startswith(b"data: ")]
+            before = list(done)
+            status, _, headers = await alone
+
+    assert (len(events) > 300, before, status) == (True, [], 200)
+    assert headers["x-gateway-queue-position"] == "1"
+
+
 async def test_who_would_not_wait_is_refused_at_once(session: aiohttp.ClientSession) -> None:
     stream = await begin_stream(session, "a", 300)
 

@@ -71,6 +71,21 @@ async def test_a_score_belongs_to_its_document_wherever_it_stands(client: Client
     assert len(set(one_way.values())) == 3
 
 
+async def test_many_documents_are_ranked_as_few_are(client: Client) -> None:
+    documents = [f"a cat and {number} dogs" for number in range(40)]
+    expected: dict[str, float] = {}
+    for start in range(0, 40, 10):
+        expected |= await scores(client, documents[start : start + 10])
+
+    status, body = await client.post(RERANK, {"query": "a cat", "documents": documents, "top_n": 20})
+
+    found = {documents[result["index"]]: result["relevance_score"] for result in body["results"]}
+    best = sorted(expected, key=lambda text: -expected[text])[:20]
+    assert status == 200
+    assert list(found) == best
+    assert found == pytest.approx({text: expected[text] for text in best}, abs=1e-5)
+
+
 async def test_the_head_of_the_model_makes_the_score(client: Client, embedding_gguf: Path, tmp_path: Path) -> None:
     opposite = make_reranker(embedding_gguf, tmp_path / "opposite.gguf", factor=-2.0)
     with running(opposite, "--rerank") as worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -104,6 +105,58 @@ def test_a_model_that_is_asked_for_ends_an_idle_one(yaml: str, tmp_path: Path) -
         assert answers == [384, True, 384]
         assert names_of(gateway, "model_evicted") == ["local/words", "local/chat"]
         assert len(model_processes(gateway)) == 1
+
+
+def test_two_models_that_are_both_wanted_all_the_time_take_turns_and_no_call_fails(yaml: str, tmp_path: Path) -> None:
+    text = yaml.format(budget="memory_mb: 240", chat_life=FIRST_USE, words_life=FIRST_USE)
+    with running(text, tmp_path) as (gateway, client), ThreadPoolExecutor(3) as callers:
+        is_over = threading.Event()
+
+        def chat_on() -> int:
+            answers = 0
+            while not is_over.is_set():
+                assert chat(client)
+                answers += 1
+            return answers
+
+        chatting = [callers.submit(chat_on) for _ in range(3)]  # so that the model is never idle
+        gateway.wait_for(lambda: gateway.events("model_ready"))
+        try:
+            sizes = [embed(client) for _ in range(2)]
+        finally:
+            is_over.set()
+
+        assert all(task.result() for task in chatting)
+        assert sizes == [384, 384]
+        assert {"local/chat", "local/words"} <= set(names_of(gateway, "model_evicted"))
+        assert gateway.events("model_ended") == []
+
+
+def test_a_model_that_is_asked_for_again_and_again_while_others_end_it_loses_no_call(yaml: str, tmp_path: Path) -> None:
+    text = yaml.format(budget="memory_mb: 240", chat_life=FIRST_USE, words_life=FIRST_USE)
+    with running(text, tmp_path) as (gateway, client), ThreadPoolExecutor(2) as callers:
+        chats = callers.submit(lambda: [bool(chat(client)) for _ in range(5)])
+        sizes = callers.submit(lambda: [embed(client) for _ in range(5)])
+
+        assert (chats.result(), sizes.result()) == ([True] * 5, [384] * 5)
+        assert gateway.events("model_ended") == []
+
+
+def test_a_model_that_hangs_is_ended_and_comes_back(yaml: str, tmp_path: Path) -> None:
+    text = yaml.format(budget="", chat_life=FIRST_USE, words_life=FIRST_USE)
+    with running(text, tmp_path) as (gateway, client):
+        embed(client)
+        (victim,) = model_processes(gateway)
+
+        victim.send_signal(signal.SIGSTOP)
+        with pytest.raises(openai.InternalServerError) as caught:
+            embed(client)
+        gateway.wait_for(lambda: len(gateway.events("model_ready")) == 2)
+
+        assert caught.value.status_code == 503
+        (ended,) = gateway.events("model_ended")
+        assert ended["reason"] == "its process did not answer any more."
+        assert embed(client) == 384
 
 
 def test_a_model_that_can_never_fit_is_told_and_harms_no_other(yaml: str, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Choice:
 class Teller:
     """Tells the answer to one request; `key` is what makes its id unique, `created` in seconds since 1970.
 
-    Feed it the events of each sequence; `piece` and `end` return the events of a stream, `whole` the plain answer.
+    Feed it the events of each sequence; `piece` and `end` return the events where a stream is wanted, `whole` gives the plain answer.
     """
 
     def __init__(self, manner: Manner, count: int, *, model: str, key: str, created: int) -> None:
@@ -66,6 +66,8 @@ class Teller:
         choice.ending = ending
         parts = [*choice.speech.add(ending.text), *choice.speech.finish()]
         told = self._tell(choice, index, parts, [], ending.timings)
+        if not self._manner.stream:
+            return told
         extra: Json = {"timings": timings_json([ending.timings])}
         if not self._manner.is_chat:
             extra["usage"] = usage_json([ending.timings], 1)
@@ -94,6 +96,10 @@ class Teller:
     ) -> bytes:  # fmt: skip
         events = [] if choice.begun else self._begin(choice, index)
         choice.ratings.extend(ratings)
+        if not self._manner.stream:
+            for part in parts:
+                self._part(choice, part)
+            return b""
         for part in parts or ([Part("content", "")] if ratings else []):
             told = self._part(choice, part)
             if told is not None:
@@ -188,7 +194,7 @@ def _rated(one: Rated) -> Json:
 def usage_json(timings: Many[Timings], choices: int) -> Json:
     """Return the usage of answers of which each `choices` share their prompt."""
     prompt = sum(one.prompt for one in timings[::choices])
-    cached = sum(one.cached for one in timings[::choices])
+    cached = sum(one.found for one in timings[::choices])
     completion = sum(one.produced for one in timings)
     return {
         "completion_tokens": completion,

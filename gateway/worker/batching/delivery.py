@@ -92,14 +92,15 @@ class Stream:
 
 def tell(teller: Teller, events: list[tuple[int, Event]]) -> bytes:
     """Return what `events` are in a stream."""
-    told = b""
+    told: list[bytes] = []
     for index, event in events:
         if isinstance(event, Ending):
             text = teller.end(index, event)
-            told += b"" if event.reason == "failed" else text
+            if event.reason != "failed":
+                told.append(text)
         else:
-            told += teller.piece(index, event)
-    return told
+            told.append(teller.piece(index, event))
+    return b"".join(told)
 
 
 async def deliver(scheduler: Scheduler, sequences: list[Sequence], teller: Teller, *, stream: bool) -> Whole | Stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from gateway.worker.engine import Answer, Body, Plan
 from gateway.worker.reports import Failure
 
 KEY_BITS = 128
+READERS = 3  # a long text keeps one of them for seconds
 TOKENIZE = "/tokenize"  # for what stands between the front and an engine
 
 
@@ -35,7 +37,7 @@ class Writer:
         self._kept = kept
         self._loop: asyncio.AbstractEventLoop | None = None
         self._desk = make_desk(native, plan, draw)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._scheduler = Scheduler(
             native, plan.slots, native.cells, clock=time.monotonic, post=dispatcher(lambda: self._loop)
         )
@@ -54,6 +56,14 @@ class Writer:
         key = f"{self._draw(KEY_BITS):032x}"
         teller = Teller(job.manner, len(job.sequences), model=self._plan.name, key=key, created=int(time.time()))
         return await deliver(self._scheduler, job.sequences, teller, stream=job.manner.stream)
+
+    async def pulse(self) -> None:
+        """Return when a request can be read and the scheduler has ended its step."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._reader, int)
+        heard = asyncio.Event()
+        self._scheduler.ping(partial(loop.call_soon_threadsafe, heard.set))
+        await heard.wait()
 
     async def close(self) -> None:
         await asyncio.to_thread(self._reader.shutdown, cancel_futures=True)
@@ -96,6 +106,10 @@ class Embedder:
             raise Failure("llama.cpp gave a vector that is no number")
         return (vector / length).astype(np.float32) if length else vector
 
+    async def pulse(self) -> None:
+        """Return when the thread has come to the end of what it is at."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, int)
+
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         self._native.close()
@@ -119,8 +133,19 @@ def make_desk(native: Native, plan: Plan, draw: Callable[[int], int]) -> Desk:
         window=plan.context_window,
         slots=plan.slots,
         draw=partial(draw, 32),
-        check_grammar=partial(check_grammar, native.binding, vocabulary),
+        check_grammar=_one_at_a_time(partial(check_grammar, native.binding, vocabulary)),
     )
+
+
+def _one_at_a_time(check: Callable[[str], None]) -> Callable[[str], None]:
+    """Return `check` for several threads: it turns the standard error of the whole process off and on again."""
+    lock = threading.Lock()
+
+    def checked(grammar: str) -> None:
+        with lock:
+            check(grammar)
+
+    return checked
 
 
 def _template(native: Native) -> ChatTemplate | Refusal | None:

@@ -125,22 +125,6 @@ def forced_tools(choice: Any, tools: list[Message]) -> list[Message]:
     return forced
 
 
-def call_schema(tools: list[Message]) -> Message:
-    """Return the JSON schema of a call of one of `tools`."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-        }
-        for tool in tools
-    ]
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
-
-
 def tagged_call(grammar: str) -> str:
     """Return a grammar of `grammar` between the tags of a call."""
     lines = [f"called {line[5:]}" if line.startswith("root ") else line for line in grammar.splitlines()]

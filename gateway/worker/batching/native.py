@@ -7,7 +7,7 @@ calls may come from any thread; the context belongs to the one thread that decod
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ class Vocabulary:
         self.adds_bos: bool = binding.llama_vocab_get_add_bos(handle)
         self._pieces: dict[tuple[int, bool], bytes] = {}
         self._ends: tuple[int, ...] | None = None
+        self._longest = 0
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return the token ids of `text`; `parse_special` takes `<|name|>` for the token of that name."""
@@ -56,10 +57,19 @@ class Vocabulary:
         """Return the bytes of a token, b"" of control tokens unless `special`."""
         known = self._pieces.get((token, special))
         if known is None:
-            buffer = ctypes.create_string_buffer(LONGEST_PIECE)
-            size = self._binding.llama_token_to_piece(self.handle, token, buffer, LONGEST_PIECE, 0, special)
-            known = self._pieces[token, special] = buffer.raw[: max(size, 0)]
+            known = self._pieces[token, special] = self._piece(token, special=special)
         return known
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(LONGEST_PIECE)
+        size = self._binding.llama_token_to_piece(self.handle, token, buffer, LONGEST_PIECE, 0, special)
+        return buffer.raw[: max(size, 0)]
+
+    def longest(self) -> int:
+        """Return how many bytes the longest token has."""
+        if not self._longest:
+            self._longest = max(len(self._piece(token, special=True)) for token in range(self.size))
+        return self._longest
 
     def is_end(self, token: int) -> bool:
         return bool(self._binding.llama_vocab_is_eog(self.handle, token))
@@ -103,9 +113,10 @@ class Native:
 
     def _context_params(self, plan: Plan) -> Any:
         params = self.binding.llama_context_default_params()
-        params.n_ctx = _window(plan) * plan.slots
+        places = 1 if plan.embedding else plan.slots  # inputs are embedded one after the other
+        params.n_ctx = _window(plan) * places
         params.n_batch = params.n_ubatch = self.batch_size
-        params.n_seq_max = plan.slots
+        params.n_seq_max = places
         params.n_threads = params.n_threads_batch = plan.threads
         # One store that all sequences share lets a prompt be shared too; it has room for all of them.
         params.kv_unified = True
@@ -186,11 +197,6 @@ def quiet(binding: Any, write: Any) -> Any:
 
     binding.llama_log_set(listen, ctypes.c_void_p(0))
     return listen
-
-
-def check_tokens(tokens: Iterable[int], size: int) -> bool:
-    """Return whether all `tokens` are in a vocabulary of `size`."""
-    return all(0 <= token < size for token in tokens)
 
 
 def _window(plan: Plan) -> int:

@@ -34,10 +34,10 @@ def unsupported(param: str, message: str = "") -> Refusal:
     return Refusal(message or f"'{param}' is not supported by this model.", code="unsupported_parameter", param=param)
 
 
-def too_long(count: int, window: int, what: str = "request") -> Refusal:
-    """Return the refusal of `count` tokens in a window of `window`."""
+def too_long(count: int, window: int, what: str = "request", *, is_least: bool = False) -> Refusal:
+    """Return the refusal of `count` tokens, or of that many at least, in a window of `window`."""
     return Refusal(
-        f"{what} ({count} tokens) exceeds the available context size ({window} tokens), try increasing it",
+        f"{what} ({'at least ' if is_least else ''}{count} tokens) exceeds the available context size ({window} tokens), try increasing it",
         kind="exceed_context_size_error",
         n_prompt_tokens=count,
         n_ctx=window,

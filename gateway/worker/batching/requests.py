@@ -18,11 +18,10 @@ from gateway.worker.batching.fields import (
     sampling_of,
     stops_of,
 )
-from gateway.worker.batching.grammar import grammar_of, schema_to_grammar
+from gateway.worker.batching.grammar import calls_to_grammar, grammar_of
 from gateway.worker.batching.messages import (
     Abilities,
     Message,
-    call_schema,
     forced_tools,
     read_messages,
     read_tools,
@@ -83,6 +82,7 @@ class Desk:
         abilities = Abilities(template.source)
         messages = read_messages(body.get("messages"), abilities)
         tools = read_tools(body, abilities)
+        self._refuse_far_too_long(sum(len(message["content"]) for message in messages))
         prompt = self._render(template, messages, tools, _template_names(body, abilities))
         grammar = self._chat_grammar(body, tools)
         sequences = self._sequences(body, [self._chat_tokens(prompt)], grammar)
@@ -102,6 +102,8 @@ class Desk:
         suffix = body.get("suffix")
         if suffix and (len(prompts) > 1 or not isinstance(prompts[0], str)):
             raise Refusal("'suffix' needs one prompt that is text", param="suffix")
+        for text in (*prompts, suffix):
+            self._refuse_far_too_long(len(text) if isinstance(text, str) else 0)
         tokens = [self._around(prompt, suffix) if suffix else self._tokens(prompt) for prompt in prompts]
         sequences = self._sequences(body, tokens, grammar_of(body))
         choices = len(sequences) // len(prompts)
@@ -136,6 +138,11 @@ class Desk:
         return self.vocabulary.tokenize(content, add_special=add, parse_special=parse)
 
     # Prompts
+
+    def _refuse_far_too_long(self, length: int) -> None:
+        """Refuse what is too long whatever its tokens are, before any time is spent on it."""
+        if length > self.window and length > self.window * self.vocabulary.longest():
+            raise too_long(-(-length // self.vocabulary.longest()), self.window, is_least=True)
 
     def _chat_template(self) -> ChatTemplate:
         if isinstance(self.template, Refusal):
@@ -182,7 +189,8 @@ class Desk:
             raise unsupported("suffix", "'suffix' is not supported by this model: it was not trained to fill in.")
         before, after, middle = (mark for mark in marks if mark is not None)
         parts = [self.vocabulary.tokenize(text, add_special=False, parse_special=False) for text in (prefix, suffix)]
-        return [before, *parts[0], after, *parts[1], middle]
+        bos = self.vocabulary.special("bos") if self.vocabulary.adds_bos else None
+        return [*([] if bos is None else [bos]), before, *parts[0], after, *parts[1], middle]
 
     # Sequences
 
@@ -191,7 +199,7 @@ class Desk:
         forced = forced_tools(body.get("tool_choice"), tools)
         if tools and grammar is not None:
             raise unsupported("response_format", "'response_format' together with 'tools' is not supported.")
-        return tagged_call(schema_to_grammar(call_schema(forced), "tools")) if forced else grammar
+        return tagged_call(calls_to_grammar(forced)) if forced else grammar
 
     def _sequences(self, body: Mapping[str, Any], prompts: list[list[int]], grammar: str | None) -> list[Sequence]:
         choices = number(body, "n", 1, self.slots, whole=True) or 1

@@ -105,7 +105,7 @@ def make_grammar(binding: Any, vocabulary: Vocabulary, grammar: str) -> Any:
 
 
 def check_grammar(binding: Any, vocabulary: Vocabulary, grammar: str) -> None:
-    """Raise GrammarError unless llama.cpp can parse `grammar`; any thread may ask."""
+    """Raise GrammarError unless llama.cpp can parse `grammar`; any thread may ask, one at a time."""
     with unheard():
         made = make_grammar(binding, vocabulary, grammar)
     binding.llama_sampler_free(made)

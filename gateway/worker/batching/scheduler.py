@@ -42,6 +42,7 @@ class Scheduler:
         self._told: Told = []
         self._waiting: deque[Sequence] = deque()
         self._wake = threading.Condition()
+        self._listening: list[Callable[[], object]] = []
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="llama", daemon=True)
         self._thread.start()
@@ -56,6 +57,12 @@ class Scheduler:
         """End the work for `sequences` within one step; any thread may call."""
         for sequence in sequences:
             sequence.cancelled = True
+
+    def ping(self, heard: Callable[[], object]) -> None:
+        """Call `heard` in the thread when it has ended its step; any thread may call."""
+        with self._wake:
+            self._listening.append(heard)
+            self._wake.notify()
 
     def close(self) -> None:
         """End the thread after its step and free the model."""
@@ -85,9 +92,12 @@ class Scheduler:
 
     def _await_work(self) -> bool:
         with self._wake:
-            while not (self._is_closing or self._waiting or self._slots.running()):
+            while not (self._is_closing or self._waiting or self._listening or self._slots.running()):
                 self._wake.wait()
-            return not self._is_closing
+            listening, self._listening = self._listening, []
+        for heard in listening:
+            heard()
+        return not self._is_closing
 
     # Who is at work
 
@@ -115,6 +125,7 @@ class Scheduler:
         if taken is None:
             return False
         slot, count = taken
+        sequence.found = count
         try:
             sampler = Sampler(self._native, sequence.sampling, sequence.grammar)
         except ValueError:  # it was checked before; whatever it is, it is this sequence's alone
@@ -128,7 +139,7 @@ class Scheduler:
 
     def _tell_at_once(self, sequence: Sequence, reason: EndReason) -> None:
         sequence.prefilled = True
-        self._tell(sequence, Ending(reason, "", Timings(len(sequence.tokens), 0, 0, 0.0, 0.0)))
+        self._tell(sequence, Ending(reason, "", Timings(len(sequence.tokens), 0, 0, 0.0, 0.0, 0)))
 
     def _end(self, slot: Slot, running: Running, reason: EndReason) -> None:
         text = "" if reason == "cancelled" else running.gate.finish()

@@ -53,7 +53,9 @@ class Running:
     def timings(self) -> Timings:
         prompt = len(self.sequence.tokens)
         begun = self.first or self.latest or self.began
-        return Timings(prompt, self.reused, self.produced, begun - self.began, max(self.latest - begun, 0.0))
+        found = (self.sequence.leader or self.sequence).found
+        seconds = max(self.latest - begun, 0.0)
+        return Timings(prompt, self.reused, self.produced, begun - self.began, seconds, found)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ call, concatenation and multiplication is counted before it is done. What must n
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -20,7 +21,8 @@ from jinja2.visitor import NodeTransformer
 from gateway.worker.batching.refusals import Refusal
 
 LONGEST_TEMPLATE = 1 << 18  # characters
-LONGEST_TEXT = 1 << 25  # of all that one rendering makes
+LONGEST_TEXT = 1 << 25  # of all that one rendering makes, beside copies of what it is given
+MOST_COPIES = 16
 LONGEST_RANGE = 10_000
 LARGEST_NUMBER = 1 << 64
 RENDER_SECONDS = 2.0
@@ -33,6 +35,8 @@ _FILTERS = frozenset(
         "upper",
     }
 )  # fmt: skip
+# They make no text and look at nothing within what they are given.
+_FREE_FILTERS = frozenset({"count", "d", "default", "first", "last", "length"})
 _TESTS = frozenset(
     {
         "!=", "==", "boolean", "defined", "divisibleby", "eq", "equalto", "even", "false", "float", "in", "integer",
@@ -57,10 +61,10 @@ class RaisedByTemplate(Exception):
 class _Budget:
     """What one rendering may still use."""
 
-    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+    def __init__(self, clock: Callable[[], float], seconds: float, given: int = 0) -> None:
         self._clock = clock
         self._until = clock() + seconds
-        self._left = LONGEST_TEXT
+        self._left = LONGEST_TEXT + given * MOST_COPIES
 
     def spend(self, size: int) -> None:
         self._left -= size + 1
@@ -84,6 +88,7 @@ class ChatTemplate:
         self._names = {"bos_token": bos, "eos_token": eos}
         self._clock = clock
         self._seconds = seconds
+        self._rendering = threading.Lock()
         if len(source) > LONGEST_TEMPLATE:
             _refuse(f"it is longer than {LONGEST_TEMPLATE} characters")
         try:
@@ -93,9 +98,13 @@ class ChatTemplate:
             _refuse(str(error))
 
     def render(self, messages: Sequence[Mapping[str, Any]], **more: Any) -> str:
-        """Return the prompt for `messages`; `more` are further names of the template. One thread at a time."""
-        self._environment.budget = budget = _Budget(self._clock, self._seconds)
-        names = {**self._names, "messages": messages, "add_generation_prompt": True, **more}
+        """Return the prompt for `messages`; `more` are further names of the template. Any thread may call."""
+        with self._rendering:
+            given = sum(len(str(message.get("content", ""))) for message in messages)
+            return self._render({**self._names, "messages": messages, "add_generation_prompt": True, **more}, given)
+
+    def _render(self, names: Mapping[str, Any], given: int) -> str:
+        self._environment.budget = budget = _Budget(self._clock, self._seconds, given)
         parts: list[str] = []
         try:
             for part in self._template.generate(names):
@@ -123,7 +132,11 @@ class _Guarded(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         self.budget = _Budget(time.thread_time, RENDER_SECONDS)
         self._macro_text = 0
-        kept = {name: self._measured(one) for name, one in self.filters.items() if name in _FILTERS}
+        kept = {
+            name: one if name in _FREE_FILTERS else self._measured(one)
+            for name, one in self.filters.items()
+            if name in _FILTERS
+        }
         self.filters = kept | {
             "tojson": self._to_json, "replace": self._replace, "join": self._join, "indent": self._indent,
             "watched": self._watched, "concatenated": self._concatenated, "made": self._told,

@@ -59,13 +59,17 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Counts in tokens, times in seconds; `cached` tokens of the prompt were not computed again."""
+    """Counts in tokens, times in seconds; `cached` tokens of the prompt were not computed again.
+
+    `found` of them were there before the request: what sequences with one prompt share is computed once, and counted.
+    """
 
     prompt: int
     cached: int
     produced: int
     prompt_seconds: float
     produced_seconds: float
+    found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class Sequence:
 
     `sink` gets the events, in the loop's thread. `rated` is how many rivals each token is told with, None for no ratings
     at all. `leader` is another sequence with the same prompt, whose work is waited for and shared. Setting `cancelled`
-    ends the work within a step.
+    ends the work within a step. `found` is set to how many tokens of the prompt were there before.
     """
 
     tokens: list[int]
@@ -109,3 +113,4 @@ class Sequence:
     leader: Sequence | None = None
     cancelled: bool = False
     prefilled: bool = False
+    found: int = 0

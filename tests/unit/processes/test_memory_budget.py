@@ -16,16 +16,16 @@ class House:
     """A budget of 100 bytes and its models; `evicted` are those that were ended, with the reason."""
 
     def __init__(self, limit: int | None = 100) -> None:
-        self.budget = Budget(limit, patience_seconds=0.0)
+        self.budget = Budget(limit, turn_seconds=60.0)
         self.evicted: list[tuple[str, str]] = []
         self.waits = 0
 
     def tenant(self, name: str, takes: int) -> Tenant:
-        async def evict(reason: str) -> None:
-            await asyncio.sleep(0)
+        def see_off(reason: str) -> None:
             self.evicted.append((name, reason))
+            asyncio.get_running_loop().call_soon(self.budget.release, made)
 
-        made = Tenant(name, evict)
+        made = Tenant(name, see_off)
         made.takes = takes
         return made
 
@@ -39,8 +39,8 @@ class House:
     def count_wait(self) -> None:
         self.waits += 1
 
-    async def admit(self, tenant: Tenant) -> None:
-        await asyncio.wait_for(self.budget.admit(tenant, self.count_wait), 5)
+    async def admit(self, tenant: Tenant, patience: float = 0.0) -> None:
+        await asyncio.wait_for(self.budget.admit(tenant, self.count_wait, patience), 5)
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
@@ -93,9 +93,8 @@ async def test_a_busy_one_is_waited_for_and_no_idle_one_ended_in_vain() -> None:
 
 async def test_one_that_is_at_work_only_for_a_moment_is_waited_for_in_silence() -> None:
     house = House()
-    house.budget = Budget(100, patience_seconds=60.0)
     busy = house.loaded("busy", 60)
-    admitting = asyncio.create_task(house.admit(house.tenant("b", 80)))
+    admitting = asyncio.create_task(house.admit(house.tenant("b", 80), patience=60.0))
     await asyncio.sleep(0)
 
     house.budget.note_idle(busy, 1.0)
@@ -130,6 +129,82 @@ async def test_two_that_wait_are_both_served_in_turn() -> None:
 
     await asyncio.gather(*admitting)
     assert len(house.evicted) == 1
+
+
+async def test_one_at_work_makes_room_when_it_has_had_its_turn_and_another_has_waited_as_long() -> None:
+    house = House()
+    house.budget = Budget(100, turn_seconds=0.3)
+    loop = asyncio.get_running_loop()
+    busy = house.loaded("busy", 60)
+    house.budget.start_turn(busy, loading_seconds=0.0)
+    began = loop.time()
+
+    await house.admit(house.tenant("b", 80))
+
+    assert house.evicted == [("busy", "b")]
+    assert loop.time() - began >= 0.3
+
+
+async def test_one_that_is_being_loaded_is_not_asked_to_leave() -> None:
+    house = House()
+    house.budget = Budget(100, turn_seconds=0.0)
+    house.loaded("loading", 60)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await house.budget.admit(house.tenant("b", 80), house.count_wait, 0.0)
+
+    assert (house.evicted, house.waits) == ([], 1)
+
+
+async def test_one_stays_at_work_for_as_long_as_it_was_loaded() -> None:
+    house = House()
+    house.budget = Budget(100, turn_seconds=0.0)
+    slow, quick = house.loaded("slow", 50), house.loaded("quick", 50)
+    house.budget.start_turn(slow, loading_seconds=60.0)
+    house.budget.start_turn(quick, loading_seconds=0.0)
+
+    await house.admit(house.tenant("b", 50))
+
+    assert house.evicted == [("quick", "b")]
+
+
+async def test_none_is_seen_off_twice_or_in_the_place_of_one_that_leaves_already() -> None:
+    house = House()
+    leaving, idle = house.tenant("leaving", 50), house.tenant("idle", 50)
+    told: list[str] = []
+    leaving.see_off = told.append
+    for one in (leaving, idle):
+        assert house.budget.admit_if_free(one)
+        house.budget.note_idle(one, 1.0)
+
+    admitting = asyncio.create_task(house.admit(house.tenant("b", 50)))
+    await house.until(lambda: house.waits)
+    house.budget.note_idle(leaving, 2.0)  # it answered the last one that it had
+    assert not admitting.done()
+    house.budget.release(leaving)
+    await admitting
+
+    assert (told, house.evicted) == (["b"], [])
+
+
+async def test_who_asked_first_gets_the_memory_first() -> None:
+    house = House()
+    busy = house.loaded("busy", 100)
+    large, small = house.tenant("large", 100), house.tenant("small", 10)
+    first = asyncio.create_task(house.admit(large))
+    await house.until(lambda: house.waits == 1)
+    second = asyncio.create_task(house.admit(small))
+    await house.until(lambda: house.waits == 2)
+
+    house.budget.release(busy)
+    assert not house.budget.admit_if_free(house.tenant("wanted by nobody", 10))
+    await first
+    assert not second.done()
+    house.budget.note_idle(large, 1.0)
+    await second
+
+    assert house.evicted == [("large", "small")]
 
 
 async def test_what_can_never_fit_says_so_and_ends_none() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +20,7 @@ import pytest
 
 from gateway.processes.memory import MEBIBYTE, Budget
 from gateway.processes.model_plan import ModelPlan
-from gateway.processes.model_process import ModelProcess
+from gateway.processes.model_process import FRESH_SECONDS, ModelProcess
 from gateway.processes.supervision import Backoff, Timing, keep_alive
 from gateway.rundir import ModelStatus, model_trouble, read_status
 
@@ -36,7 +38,14 @@ ballast = bytearray(int(sys.argv[1]) << 20)
 say("ready", engine="script", context_window=16)
 while True:
     if 0 in select.select([door, 0], [], [])[0]:
-        sys.exit()
+        said = os.read(0, 100)
+        if b"alive?" in said:
+            say("alive", silent_seconds=0)
+        if b"leave" in said:
+            say("unloaded")
+        if b"leave" in said or not said:
+            sys.exit()
+        continue
     connection, _ = door.accept()
     connection.setblocking(True)
     word = connection.recv(10).decode()
@@ -68,6 +77,15 @@ def plan(directory: Path, name: str = "tiny", *, ballast: int = 0, **fields: Any
     return ModelPlan(
         f"local/{name}", command, file, "", directory / f"{name}.json", directory / f"{name}.sock", **fields
     )
+
+
+def hasty(shortest: float) -> Timing:
+    """A clock on which what waits for less than `shortest` seconds goes on soon, and nothing else."""
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(0.01 if seconds < shortest else FOREVER)
+
+    return Timing(sleep=sleep)
 
 
 def restful() -> Timing:
@@ -197,11 +215,8 @@ async def test_a_crash_is_a_restart_and_whoever_connects_is_turned_away(short_pa
 
 
 async def test_a_model_is_started_again_after_a_crash_without_being_asked(short_path: Path, make: Make) -> None:
-    async def at_once(_seconds: float) -> None:
-        await asyncio.sleep(0)
-
     wanted = plan(short_path, loads_at_start=False)
-    async with living(make(wanted), Timing(sleep=at_once)):
+    async with living(make(wanted), hasty(1.0)):
         await until(wanted, "idle")
         assert await ask(wanted, "crash") is None
 
@@ -247,7 +262,8 @@ async def test_an_idle_model_makes_room_for_one_that_is_asked_for(
     short_path: Path, make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     budget = Budget(100 * MEBIBYTE)
-    old, new = plan(short_path, "old", ballast=50), plan(short_path, "new", ballast=50, loads_at_start=False)
+    old = plan(short_path, "old", ballast=50, max_wait=FOREVER)
+    new = plan(short_path, "new", ballast=50, loads_at_start=False, max_wait=FOREVER)
     async with living(make(old, restful(), budget)), living(make(new, restful(), budget)):
         await until(old, "ready")
         await until(new, "idle")
@@ -267,7 +283,7 @@ async def test_an_idle_model_makes_room_for_one_that_is_asked_for(
 
 
 async def test_a_model_at_work_is_waited_for_and_callers_are_told(short_path: Path, make: Make) -> None:
-    budget = Budget(100 * MEBIBYTE, patience_seconds=0.0)
+    budget = Budget(100 * MEBIBYTE, turn_seconds=FOREVER)
     old, new = plan(short_path, "old", ballast=50), plan(short_path, "new", loads_at_start=False)
     async with living(make(old, restful(), budget)), living(make(new, restful(), budget)):
         await until(old, "ready")
@@ -284,21 +300,49 @@ async def test_a_model_at_work_is_waited_for_and_callers_are_told(short_path: Pa
         assert await ask(new) is not None
 
 
-async def test_a_model_that_was_loaded_for_nobody_makes_room_after_a_while(short_path: Path, make: Make) -> None:
-    async def soon(_seconds: float) -> None:
-        await asyncio.sleep(0)
+async def test_a_model_at_work_makes_room_for_one_that_waits_and_nobody_is_refused_meanwhile(
+    short_path: Path, make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = Budget(100 * MEBIBYTE, turn_seconds=0.1)
+    old = plan(short_path, "old", ballast=50, max_wait=FOREVER)
+    new = plan(short_path, "new", loads_at_start=False, max_wait=FOREVER)
+    async with living(make(old, restful(), budget)), living(make(new, restful(), budget)):
+        await until(old, "ready")
+        await until(new, "idle")
+        first = await ask(old, "hold")  # so that it is never idle
 
-    budget = Budget(100 * MEBIBYTE)
-    old, new = plan(short_path, "old", ballast=50), plan(short_path, "new", loads_at_start=False)
-    async with living(make(old, Timing(sleep=soon), budget)), living(make(new, restful(), budget)):
+        pids = await asyncio.gather(ask(new), *(ask(old, "hold") for _ in range(5)))
+
+        assert None not in pids
+        assert model_trouble(new.status) == model_trouble(old.status) == ""
+    assert first is not None
+    events_of_end = [event for event in events(capsys.readouterr().err) if event["event"] == "model_ended"]
+    assert events_of_end == []
+
+
+async def test_a_model_that_hangs_is_ended_and_started_again(short_path: Path, make: Make) -> None:
+    wanted, timing = plan(short_path), hasty(FRESH_SECONDS + 1)
+    async with living(make(wanted, timing), timing):
+        await until(wanted, "ready")
+        pid = await ask(wanted)
+        assert pid is not None
+
+        os.kill(pid, signal.SIGSTOP)
+        assert await ask(wanted) is None  # it was waiting for the one that was ended
+
+        async with asyncio.timeout(20):
+            while read_status(wanted.status) != ModelStatus("ready", restarts=1):
+                await asyncio.sleep(0.005)
+
+
+async def test_a_model_that_was_loaded_for_nobody_makes_room_after_a_while(short_path: Path, make: Make) -> None:
+    budget = Budget(100 * MEBIBYTE, turn_seconds=FOREVER)
+    old, new = plan(short_path, "old", ballast=50), plan(short_path, "new", loads_at_start=False, max_wait=FOREVER)
+    async with living(make(old, hasty(FRESH_SECONDS + 1), budget)), living(make(new, restful(), budget)):
         await until(old, "ready")
         await until(new, "idle")
 
-        answers = [await ask(new)]
-        await until(new, "ready")
-        answers.append(await ask(new))
-
-    assert answers[-1] is not None
+        assert await ask(new) is not None
 
 
 async def test_what_is_loaded_at_the_start_and_does_not_fit_is_left_for_its_first_use(
@@ -337,10 +381,7 @@ async def test_a_model_that_turns_out_to_be_too_large_is_ended(short_path: Path,
 async def test_a_process_that_outgrows_the_memory_of_all_is_ended_and_started_again(
     short_path: Path, make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def soon(_seconds: float) -> None:
-        await asyncio.sleep(0.01)
-
-    wanted, timing = plan(short_path), Timing(sleep=soon)
+    wanted, timing = plan(short_path), hasty(2.0)
     async with living(make(wanted, timing, Budget(100 * MEBIBYTE)), timing):
         await until(wanted, "ready")
 

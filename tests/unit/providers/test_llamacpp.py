@@ -161,7 +161,8 @@ async def test_a_model_is_ready_when_it_has_no_trouble(tmp_path: Path, model: st
 class Place:
     """A front that keeps a request waiting for its turn, and tells so, until it was looked at so many times."""
 
-    def __init__(self, looks: int) -> None:
+    def __init__(self, looks: int, told: float | None = None) -> None:
+        self.told = told
         self.looks = looks
         self.is_seen = asyncio.Event()
 
@@ -173,12 +174,14 @@ class Place:
         self.looks -= 1
         if self.looks == 0:
             self.is_seen.set()
-        return web.json_response({"seconds": None})
+        return web.json_response({"seconds": self.told})
 
 
-@pytest.mark.parametrize("looks", [3, -1])
-async def test_waiting_for_a_turn_is_not_taken_for_a_model_that_hangs(tmp_path: Path, looks: int) -> None:
-    place = Place(looks)
+@pytest.mark.parametrize(("looks", "told"), [(3, None), (-1, None), (6, 0.0)])
+async def test_waiting_for_a_turn_is_not_taken_for_a_model_that_hangs(
+    tmp_path: Path, looks: int, told: float | None
+) -> None:
+    place = Place(looks, told)  # one that begins at each look: the request is asked in pieces
     application = web.Application()
     application.add_routes([web.post("/v1/chat/completions", place.ask), web.get("/queue/{request}", place.tell)])
     runner = web.AppRunner(application)

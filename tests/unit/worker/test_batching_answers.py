@@ -9,7 +9,7 @@ from gateway.worker.batching.answers import Teller
 from gateway.worker.batching.requests import Manner
 from gateway.worker.batching.work import Ending, Piece, Rated, Rating, Timings
 
-TIMINGS = Timings(prompt=10, cached=4, produced=2, prompt_seconds=0.5, produced_seconds=0.25)
+TIMINGS = Timings(prompt=10, cached=4, produced=2, prompt_seconds=0.5, produced_seconds=0.25, found=4)
 CALL = '<tool_call>{"name": "look", "arguments": {"at": 1}}</tool_call>'
 
 
@@ -132,3 +132,19 @@ def test_a_completion_is_told_as_one_with_its_usage() -> None:
     answer = json.loads(told.whole())
     assert [choice["text"] for choice in answer["choices"]] == ["Ax", "Bx"]
     assert answer["usage"]["prompt_tokens"] == 20
+
+
+def test_an_answer_that_is_not_streamed_makes_no_events() -> None:
+    told = teller(stream=False)
+
+    assert (told.piece(0, piece("a")), told.end(0, Ending("stop", "b", TIMINGS))) == (b"", b"")
+    assert json.loads(told.whole())["choices"][0]["message"]["content"] == "ab"
+
+
+def test_what_an_answer_shares_with_its_leader_was_not_there_before() -> None:
+    follower = Timings(prompt=10, cached=9, produced=1, prompt_seconds=0.5, produced_seconds=0.25, found=4)
+    told = teller(2, is_chat=False)
+
+    last = told.end(1, Ending("stop", "", follower))
+
+    assert events(last)[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 4}

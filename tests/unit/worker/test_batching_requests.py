@@ -26,10 +26,13 @@ class Letters:
     """A vocabulary whose tokens are bytes, with marks for filling in."""
 
     size = 256
-    adds_bos = False
 
     def __init__(self, **specials: int) -> None:
         self._specials = specials
+        self.adds_bos = "bos" in specials
+
+    def longest(self) -> int:
+        return 2
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return list(text.encode())
@@ -221,6 +224,20 @@ def test_a_forced_call_is_written_between_its_tags() -> None:
 # Completions and embeddings
 
 
+def test_a_text_that_no_window_could_hold_is_refused_before_it_is_read() -> None:
+    huge = "x" * 1001
+    messages = [{"role": "user", "content": huge}]
+
+    for read, body in (
+        (desk().read_chat, ask(messages=messages)),
+        (desk().read_completion, {"prompt": ["a", huge]}),
+    ):
+        with pytest.raises(Refusal, match="at least 501 tokens") as refusal:
+            read(body)
+
+        assert refusal.value.error["type"] == "exceed_context_size_error"
+
+
 def test_prompts_are_completed_each_for_itself() -> None:
     job = desk().read_completion({"prompt": ["ab", "c"], "n": 2, "echo": True})
 
@@ -232,6 +249,12 @@ def test_a_model_that_fills_in_gets_what_is_around() -> None:
     job = desk(fim_pre=1, fim_suf=2, fim_mid=3).read_completion({"prompt": "ab", "suffix": "c"})
 
     assert job.sequences[0].tokens == [1, *b"ab", 2, *b"c", 3]
+
+
+def test_a_text_to_fill_in_begins_like_every_other() -> None:
+    job = desk(bos=9, fim_pre=1, fim_suf=2, fim_mid=3).read_completion({"prompt": "ab", "suffix": "c"})
+
+    assert job.sequences[0].tokens == [9, 1, *b"ab", 2, *b"c", 3]
 
 
 @pytest.mark.parametrize("prompt", [None, [], 5, [1, "a"], [[]], {"a": 1}, [256], [-1], [True]], ids=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,27 @@ def test_a_long_conversation_renders() -> None:
     text = template.render([{"role": "user", "content": "word " * 100}] * 1000)
 
     assert len(text) == 1000 * (len("user: ") + 500 + 1)
+
+
+def test_looking_at_the_number_of_messages_again_and_again_costs_nothing() -> None:
+    source = """
+    {%- for message in messages[::-1] %}{% set index = (messages|length - 1) - loop.index0 %}{% endfor %}
+    {%- for message in messages %}{{ message.content if messages|count and messages|first }}{% endfor %}"""
+    messages = [{"role": "user", "content": "w" * 300} for _ in range(1000)]
+
+    assert ChatTemplate(source).render(messages) == "w" * 300_000
+
+
+def test_a_message_of_many_megabytes_is_no_fault_of_the_template() -> None:
+    made = ChatTemplate("{% for m in messages %}{{ '<' + m.role + '>' + m.content + '\n' }}{% endfor %}")
+
+    assert len(made.render([{"role": "user", "content": "w" * 20_000_000}])) == 20_000_007
+
+
+def test_several_threads_may_render() -> None:
+    made = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
+
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(lambda number: made.render([{"content": str(number)}] * 100), range(50)))
+
+    assert told == [str(number) * 100 for number in range(50)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,3 +214,83 @@ def test_callers_of_long_ago_are_forgotten() -> None:
         queue.leave(queue.enter(f"caller {number}", 0.0, lambda: None), 0.0)
 
     assert len(queue._turns) == MOST_REMEMBERED
+
+
+def test_between_the_pieces_of_a_request_others_have_their_turns() -> None:
+    hall = Hall()
+    big = hall.come("a1")
+    for name in ("b1", "a2", "b2"):
+        hall.come(name)
+
+    hall.queue.take_turns(big, 0.0, lambda: hall.turns.append("a1 again"))
+    hall.queue.leave(hall.tickets["b1"], 0.0)
+    hall.queue.leave(hall.tickets["a2"], 0.0)
+    hall.queue.leave(hall.tickets["b2"], 0.0)
+
+    assert hall.turns == ["a1", "b1", "a2", "b2", "a1 again"]
+
+
+def test_a_piece_for_which_nobody_waits_begins_at_once_and_needs_no_place_in_the_queue() -> None:
+    hall = Hall(max_waiting=0)
+    ticket = hall.come("a1")
+
+    hall.queue.take_turns(ticket, 0.0, lambda: hall.turns.append("a1 again"))
+
+    assert hall.turns == ["a1", "a1 again"]
+
+
+def test_the_times_of_all_pieces_are_added_up() -> None:
+    queue = FairQueue(1, 10)
+    for _ in range(60):
+        queue.leave(queue.enter("a", 0.0, lambda: None), 10.0, tokens=200)
+    pieces = queue.enter("a", 0.0, lambda: None)
+    other = queue.enter("b", 0.0, lambda: None)
+
+    queue.take_turns(pieces, 4.0, lambda: None)
+    expected = queue.wait_seconds(4.0)
+    queue.leave(other, 7.0)
+    queue.leave(pieces, 8.0, tokens=100)
+
+    assert expected == pytest.approx(16.0, rel=0.01)  # ten seconds of one, and six of the other
+    assert (pieces.waited, pieces.worked_until(8.0)) == (3.0, 5.0)
+    assert queue.pace.tokens_per_second == pytest.approx(20.0, rel=0.01)
+
+
+def test_who_leaves_between_its_pieces_leaves_at_once() -> None:
+    hall = Hall()
+    ticket = hall.come("a1")
+    hall.come("b1")
+
+    hall.queue.take_turns(ticket, 0.0, lambda: None)
+    hall.queue.leave(ticket, 0.0)
+    hall.queue.leave(hall.tickets["b1"], 0.0)
+
+    assert hall.queue.is_idle
+
+
+def test_one_that_is_to_be_alone_waits_for_all_others_and_all_others_for_it() -> None:
+    queue = FairQueue(2, 10)
+    turns: list[str] = []
+    tickets = {
+        name: queue.enter(name, 0.0, partial(turns.append, name), alone=name == "alone")
+        for name in ("a", "b", "alone", "c", "d")
+    }
+
+    stages = []
+    for name in ("a", "b", "alone"):
+        queue.leave(tickets[name], 0.0)
+        stages.append(list(turns))
+
+    assert stages == [["a", "b"], ["a", "b", "alone"], ["a", "b", "alone", "c", "d"]]
+
+
+def test_nobody_joins_one_that_is_alone() -> None:
+    queue = FairQueue(2, 10)
+    turns: list[str] = []
+    alone = queue.enter("a", 0.0, partial(turns.append, "alone"), alone=True)
+    other = queue.enter("b", 0.0, partial(turns.append, "other"))
+
+    before = list(turns)
+    queue.leave(alone, 0.0)
+
+    assert (before, other.position, turns) == (["alone"], 1, ["alone", "other"])

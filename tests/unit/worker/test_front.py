@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ import pytest
 
 from gateway.worker.engine import Body
 from gateway.worker.fair_queue import FairQueue
-from gateway.worker.front import LARGEST_BODY_BYTES, Front, Manners
+from gateway.worker.front import Front, Manners
+from gateway.worker.front_refusals import LARGEST_BODY_BYTES
 
 CHAT = "/v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
@@ -104,6 +105,8 @@ class House:
     session: aiohttp.ClientSession
     told: list[str]
     serving: asyncio.Task[None]
+    leave: Callable[[], None]
+    listener: socket.socket
 
     async def post(self, body: Any, caller: str = "", **headers: str) -> tuple[int, Any, Any]:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -139,7 +142,7 @@ async def house(
     await ready.wait()
     connector = aiohttp.UnixConnector(str(directory / "m.sock"), force_close=True, limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20)) as session:
-        yield House(model, queue, session, told, serving)
+        yield House(model, queue, session, told, serving, front.leave, listener)
     serving.cancel()
     with suppress(asyncio.CancelledError):
         await serving
@@ -388,6 +391,71 @@ async def test_an_exclusive_model_takes_nothing_from_earlier_prompts(tmp_path: P
         await it.post({"cache_prompt": True})
 
     assert it.model.asked == [(CHAT, {"cache_prompt": not exclusive})]
+
+
+async def test_a_model_is_idle_when_its_last_answer_is_on_its_way_and_no_sooner(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        large = b"x" * (4 << 20)
+        it.model.answer = ScriptedAnswer((large,), content_type="application/json")
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "m.sock"), limit=1024)
+        writer.write(f"POST {CHAT} HTTP/1.0\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        await it.until_idle()
+        await asyncio.sleep(0.05)
+        before = list(it.told)
+
+        it.leave()
+        answer = await reader.read(-1)
+        async with asyncio.timeout(5):
+            await it.serving
+        writer.close()
+
+    assert before == ["busy"]
+    assert answer == large
+    assert it.told == ["busy", "idle"]
+
+
+async def test_a_front_that_leaves_answers_who_is_here_and_touches_no_other(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        it.model.gate = Gate(0)
+        here = [it.begin("a1"), it.begin("b1")]
+        await it.until_waiting(1)
+
+        it.leave()
+        await asyncio.sleep(0.1)
+        with pytest.raises(aiohttp.ClientError):
+            await it.post({}, "c")
+        it.model.gate.open(2)
+        statuses = [status for status, _, _ in await asyncio.gather(*here)]
+        async with asyncio.timeout(5):
+            await it.serving
+
+    assert statuses == [200, 200]
+    assert len(it.model.asked) == 2
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_who_connects_while_a_front_leaves_is_answered_or_left_to_the_next_process(
+    tmp_path: Path, steps: int
+) -> None:
+    async with house(tmp_path) as it:
+        with it.listener.dup() as kept, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            caller.connect(str(tmp_path / "m.sock"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            it.leave()
+            caller.send(f"POST {CHAT} HTTP/1.0\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+            async with asyncio.timeout(5):
+                await it.serving
+            caller.settimeout(0)
+            kept.settimeout(0)
+            try:
+                answer = caller.recv(1000)
+            except BlockingIOError:
+                answer = None
+                kept.accept()[0].close()
+
+    assert answer is None or answer.startswith(b"HTTP/1.0 200")
 
 
 async def test_a_model_that_nobody_asks_is_left(tmp_path: Path) -> None:
