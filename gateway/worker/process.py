@@ -35,7 +35,7 @@ from gateway.worker.xllamacpp_engine import CHAT_BATCH_TOKENS
 if TYPE_CHECKING:
     from gateway.worker.front import Front
 
-OTHER_THREADS = 8  # of the front, and of llama.cpp's own server
+OTHER_THREADS = 10  # of the front, and of llama.cpp's own server
 LOOK_SECONDS = 1.0  # how often the parent is looked for where the kernel does not tell
 
 
@@ -58,7 +58,7 @@ def _run(reports: Reports) -> NoReturn:
     if settings.rerank:
         check_ranking_head(settings.model)
     engine = choose(settings.engine)
-    plan = make_plan(settings, summary, usable_cores())
+    plan = make_plan(settings, summary, usable_cores(), engine.name)
     for name, value in engine.environment.items():
         os.environ.setdefault(name, value)
     if settings.memory_mb is not None:
