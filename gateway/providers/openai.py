@@ -221,9 +221,11 @@ class OpenAIWire:
                 code="upstream_redirect",
                 upstream_status=response.status,
             )
+        seconds = limit.began + exchange.patience.total_seconds - time.monotonic()
         if response.status not in _SAYS_NOTHING_ALONE:
-            limit.extend(2 * ERROR_TEXT_SECONDS)  # it has answered in time
-        body = await self._read_error(response, limit.began + exchange.patience.total_seconds - time.monotonic())
+            seconds = min(seconds, limit.seconds, ERROR_TEXT_SECONDS)
+            limit.extend(2 * seconds)  # it has answered in time
+        body = await self._read_error(response, seconds)
         error = classify(response.status, response.headers, body, self._secrets, exchange.model)
         endpoint = exchange.endpoint
         if endpoint == "rerank" and response.status in _NOT_THERE and not isinstance(error, UpstreamModelMissing):
@@ -238,10 +240,9 @@ class OpenAIWire:
                 )
         return error
 
-    async def _read_error(self, response: aiohttp.ClientResponse, most_seconds: float) -> bytes:
+    async def _read_error(self, response: aiohttp.ClientResponse, seconds: float) -> bytes:
         """Return the text of an error answer, what there is of it where it does not come: the head told the most."""
         pieces: list[bytes] = []
-        seconds = most_seconds if response.status in _SAYS_NOTHING_ALONE else min(ERROR_TEXT_SECONDS, most_seconds)
         try:
             with TimeLimit(self._sweeper, seconds):
                 return await read_beginning(response, pieces=pieces)
