@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -69,12 +70,12 @@ class Turns:
 def model_process(model: Path, directory: Path, engine: str, slots: int) -> Iterator[Place]:
     """Run a model process as the gateway does, `slots` requests at once."""
     name = f"{engine}, {slots} at once"
-    socket = directory / f"{engine[:2]}{slots}.sock"
+    path = directory / f"{engine[:2]}{slots}.sock"
     options = ("--slots", str(slots), "--context-window", str(WINDOW), "--threads", str(THREADS), "--engine", engine)
-    argv = [sys.executable, "-m", "gateway.worker", "--model", str(model), "--socket", str(socket), "--name", MODEL]
+    argv = [sys.executable, "-m", "gateway.worker", "--model", str(model), "--socket", str(path), "--name", MODEL]
     with _running([*argv, *options, "--max-waiting", "1000"], directory / f"{name}.log"):
-        _until(socket.exists, name)
-        yield Place(name, "http://model", socket)
+        _until(lambda: _listens(path), name)
+        yield Place(name, "http://model", path)
 
 
 @contextmanager
@@ -122,7 +123,7 @@ def systems(model: Path, directory: Path) -> tuple[Sequence[AbstractContextManag
     if all(find_spec(name) is not None for name in ("llama_cpp", "fastapi", "uvicorn", "sse_starlette")):
         found.append(other_server(model, directory))
     else:
-        remarks.append("llama_cpp.server was not measured: pip install 'llama-cpp-python[server]'")
+        remarks.append("llama_cpp.server was not measured: it needs llama-cpp-python's extra `server`")
     return found, remarks
 
 
@@ -244,6 +245,11 @@ def _until(is_there: Callable[[], bool], name: str) -> None:
         if time.monotonic() > deadline:
             raise BenchError(f"{name} did not start")
         time.sleep(0.05)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(str(path)) == 0
 
 
 def _answers(url: str) -> bool:
