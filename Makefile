@@ -1,4 +1,5 @@
 # make run    a working endpoint with a local model, no account needed; options: make run ARGS='--port 9000'
+# make engine   the second engine for local models, llama-cpp-python, compiled for this machine: some minutes
 # make litellm  what providers with a wire of their own need: Anthropic, Google, Vertex, Azure, Bedrock
 # make test   every test, with the real components
 # make check  format, lint, types, architecture
@@ -12,7 +13,7 @@ BIN := .venv/bin
 CONFIG ?= gateway.yaml
 ARGS ?=
 
-.PHONY: install litellm run models sdks test check format chaos faults bench schema clean
+.PHONY: install litellm engine run models sdks test check format chaos faults bench schema clean
 
 install: .venv/installed
 
@@ -31,6 +32,9 @@ install: .venv/installed
 
 litellm: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,litellm]'
+
+engine: install
+	$(BIN)/gateway engine build
 
 models: install
 	@$(BIN)/gateway models add smollm2 minilm

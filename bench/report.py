@@ -14,6 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from bench.local import CALLERS, Turns, at_95
 from bench.measures import Comparison
 from bench.ratios import Spread, ratios, spread
 
@@ -90,6 +91,62 @@ def cpu_row(kind: str, found: Comparison, name: str = "gateway", bound: float | 
         bound,
         note=f"{in_place}{sum(found.calm)} of {len(found.calm)} turns calm",
         is_calm=found.is_enough,
+    )
+
+
+def local_rows(found: Mapping[str, Turns]) -> list[Row]:
+    """Return the rows on local models: what many callers get beside one, and each system beside the default engine."""
+    ours, one = found[f"xllamacpp, {CALLERS} at once"], found["xllamacpp, 1 at once"]
+    rows = [
+        _speed("local: 8 callers beside 1", ours.alone, ours.together, 1.15, "1 caller in place of raw"),
+        Row(
+            "local: 95th percentile of the first token, 8 callers",
+            "ms",
+            at_95(one.first_together) * 1000,
+            at_95(ours.first_together) * 1000,
+            Spread(*[at_95(ours.first_together) / at_95(one.first_together)] * 3),
+            bound=0.25,
+            note="one at a time in place of raw",
+        ),
+    ]
+    others = {
+        "gateway": ("local: behind the gateway, 8 callers", 0.97, "the model process in place of raw"),
+        f"llama-cpp-python, {CALLERS} at once": (
+            "local: llama-cpp-python, 8 callers",
+            0.95,
+            "xllamacpp in place of raw",
+        ),
+    }
+    for name, (title, bound, note) in others.items():
+        if name in found:
+            rows.append(_speed(title, ours.together, found[name].together, bound, note))
+    if "llama_cpp.server" in found:
+        rows.append(
+            _speed(
+                "local: beside llama_cpp.server, 8 callers",
+                found["llama_cpp.server"].together,
+                ours.together,
+                2.5,
+                "llama_cpp.server in place of raw",
+            )
+        )
+    if found.get("gateway") and found["gateway"].lag:
+        lag = sorted(found["gateway"].lag)
+        p99 = lag[int(0.99 * (len(lag) - 1))] * 1000
+        rows.append(Row("local: /healthz beside a working model", "ms", None, p99, note="99th percentile"))
+    return rows
+
+
+def _speed(title: str, theirs: Sequence[float], ours: Sequence[float], bound: float, note: str) -> Row:
+    return Row(
+        title,
+        "tokens/s",
+        statistics.median(theirs),
+        statistics.median(ours),
+        spread(ratios(ours, theirs)),
+        bound=bound,
+        is_floor=True,
+        note=note,
     )
 
 

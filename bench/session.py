@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import configs, failures, measures, profiling, report
+from bench import configs, failures, local, measures, profiling, report
 from bench.accounting import MEGABYTE
 from bench.canned import CHAT, REQUESTS, Request
 from bench.canned_wires import lanes
@@ -48,6 +48,7 @@ class Session:
         efforts = (measures.QUICK, LANES_QUICK) if options.quick else (measures.FULL, LANES_FULL)
         self._stage = stage
         self._say = say
+        self._quick: bool = options.quick
         self._only: list[str] = options.only
         self._soak: int = options.soak
         turns = options.turns or (TURNS_OF_WRK if options.load == "wrk" else 0)
@@ -75,6 +76,8 @@ class Session:
             self._scaling()
         if self._wants("start"):
             self._starts()
+        if self._wants("local"):
+            self._local()
         return self.found
 
     def profile(self, directory: Path) -> list[str]:
@@ -252,6 +255,22 @@ class Session:
                 note=f"fastest {min(gateway.seconds):.2f}; cpu {spread(gateway.cpu_seconds).median:.2f}",
             )
         )
+
+    def _local(self) -> None:
+        """Measure what a local model gives alone, in company, and behind the gateway."""
+        model = Path("data/models/smollm2.gguf").absolute()
+        if not model.is_file():
+            self.found.remarks.append("local models were not measured: fetch one with `gateway models add smollm2`")
+            return
+        turns, each = (2, 2) if self._quick else (5, 3)
+        wanted, missing = local.systems(model, self._stage.directory)
+        self.found.remarks += missing
+        with ExitStack() as stack:
+            places = [stack.enter_context(place) for place in wanted]
+            self._say(f"local: {', '.join(place.name for place in places)}; {turns} turns")
+            found = run(local.take_turns(places, turns, each))
+        self.found.turns["local"] = {name: dataclasses.asdict(series) for name, series in found.items()}
+        self.found.rows += report.local_rows(found)
 
 
 def judged_by_raw(found: Comparison) -> Comparison:

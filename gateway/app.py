@@ -17,7 +17,7 @@ from gateway import logs
 from gateway.auth import KeyRing
 from gateway.call import Role
 from gateway.config import Config, is_loopback, resolve
-from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher
+from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher, RerankDispatcher
 from gateway.http import (
     STALLED,
     SURROUND,
@@ -31,6 +31,7 @@ from gateway.http import (
     Journal,
     Lifecycle,
     ModelRoutes,
+    RerankRoutes,
     Step,
     guard,
     meet_expectation,
@@ -38,6 +39,7 @@ from gateway.http import (
 from gateway.logs import LogSink
 from gateway.metrics import Metrics
 from gateway.providers import (
+    Crashes,
     LiteLLM,
     LiteLLMSettings,
     LlamaCpp,
@@ -67,6 +69,7 @@ class Rooms:
     chat: ChatRoutes
     embeddings: EmbeddingRoutes
     images: ImageRoutes
+    rerank: RerankRoutes
     models: ModelRoutes
     health: HealthRoutes
 
@@ -84,6 +87,7 @@ def routes(rooms: Rooms) -> list[tuple[str, str, Step]]:
         ("POST", "/v1/completions", closed(rooms.chat.complete, roles=CALLERS)),
         ("POST", "/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
         ("POST", "/v1/images/generations", closed(rooms.images.generate, roles=CALLERS)),
+        ("POST", "/v1/rerank", closed(rooms.rerank.rank, roles=CALLERS)),
         ("GET", "/v1/models", closed(rooms.models.list, roles=READERS)),
         ("GET", "/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS)),
     ]
@@ -107,7 +111,8 @@ def build(
     sink = LogSink(getattr(sys.stderr.buffer, "raw", sys.stderr.buffer), config.secrets())
     journal = Journal(metrics, sink)
     ring = KeyRing(config.auth.keys)
-    providers = {name: make_provider(name, entry, run_dir) for name, entry in resolved.providers.items()}
+    crashes = Crashes(clock)
+    providers = {name: make_provider(name, entry, run_dir, crashes) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
     healths = Healths(clock, dice, config.failover, partial(_tell, metrics))
     failover = Failover(
@@ -119,6 +124,7 @@ def build(
         chat=ChatRoutes(ChatDispatcher(table, failover), answers),
         embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
         images=ImageRoutes(ImageDispatcher(table, failover), answers),
+        rerank=RerankRoutes(RerankDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
         health=HealthRoutes(table, healths, metrics, journal, ring, drain),
     )
@@ -147,8 +153,8 @@ def _restarts(entries: Mapping[str, ProviderSettings], run_dir: Path) -> Iterato
                 yield f"{name}/{model}", read_status(model_status(run_dir, name, model)).restarts
 
 
-def make_provider(name: str, entry: ProviderSettings, run_dir: Path) -> Provider:
-    """Return the provider that a configuration entry describes."""
+def make_provider(name: str, entry: ProviderSettings, run_dir: Path, crashes: Crashes | None = None) -> Provider:
+    """Return the provider that a configuration entry describes; `crashes` are those of all local models."""
     if isinstance(entry, LiteLLMSettings):
         return LiteLLM(name, entry)
     if isinstance(entry, OpenAISettings):
@@ -166,10 +172,17 @@ def make_provider(name: str, entry: ProviderSettings, run_dir: Path) -> Provider
                 socket=model_socket(run_dir, name, model),
                 trouble=partial(model_trouble, model_status(run_dir, name, model)),
                 is_embedding=settings.embedding,
+                max_wait=settings.max_wait_seconds,
+                state=partial(_state_of, model_status(run_dir, name, model)),
             )
             for model, settings in entry.models.items()
         },
+        crashes,
     )
+
+
+def _state_of(status: Path) -> str:
+    return read_status(status).state
 
 
 def _tell(metrics: Metrics, deployment: str, before: State, state: State, reason: str) -> None:

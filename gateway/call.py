@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Endpoint = Literal["chat/completions", "completions", "embeddings", "images/generations"]
+Endpoint = Literal["chat/completions", "completions", "embeddings", "images/generations", "rerank"]
 # What may be wrong with an answer that can be used all the same.
 Flaw = Literal["missing_done", "invalid_usage"]
 Role = Literal["admin", "user", "viewer"]
@@ -37,6 +37,14 @@ class Usage:
     cached_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """How a request waited for a local model: `position` was its place when it came, 0 for at once."""
+
+    position: int
+    milliseconds: float
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at one deployment; `outcome` is `ok` or the code of its error, times are seconds on the monotonic clock.
@@ -61,6 +69,7 @@ class Record:
     Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came. `model` is the name as the
     caller sent it, `endpoint` the route's pattern, `alias` the configured one for metrics, `other` if there is none. `dropped` are the caller's fields that
     the deployment that answered was not sent. `told` says which of the attempts the caller gets the answer or error of.
+    `queued` is known of local models alone.
     """
 
     request_id: str
@@ -77,6 +86,7 @@ class Record:
     usage: Usage | None = None
     flaws: tuple[Flaw, ...] = ()
     dropped: tuple[str, ...] = ()
+    queued: Queued | None = None
     error: str | None = None
     client_gone: bool = False
 

@@ -23,7 +23,7 @@
     │   ├── UpstreamModelMissing   502  the upstream does not know the configured model
     │   ├── EndpointNotServed      404  the upstream has no such endpoint for this model; says nothing of its health
     │   ├── UpstreamOverloaded     503  says it is overloaded
-    │   ├── LocalModelUnavailable  503  a model process is loading, restarting or cannot load its file
+    │   ├── LocalModelUnavailable  503  a model process is loading, broken, or has a full queue
     │   ├── UpstreamTimeout        504
     │   ├── UpstreamRateLimited    429
     │   └── UpstreamRejected       4xx  relayed to the caller; the next deployment would say the same

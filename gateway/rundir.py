@@ -21,11 +21,16 @@ PREFIX = "gateway-"
 MARK = "gateway.run"
 LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
 
-ModelState = Literal["starting", "ready", "failed", "restarting"]
+ModelState = Literal["starting", "ready", "idle", "loading", "waiting", "failed", "restarting"]
+
+SERVING: frozenset[ModelState] = frozenset({"ready", "idle", "loading"})
 
 _SENTENCES: dict[ModelState, str] = {
     "starting": "it is being loaded.",
     "ready": "",
+    "idle": "",
+    "loading": "",
+    "waiting": "other models are at work and leave it no memory.",
     "failed": "it cannot be loaded.",
     "restarting": "its process ended and is being restarted.",
 }
@@ -35,6 +40,8 @@ _SENTENCES: dict[ModelState, str] = {
 class ModelStatus:
     """How a model process is; `reason` is a sentence for the caller, so it names nothing of this machine.
 
+    starting: it is loaded unasked, or again after a crash. idle: it is loaded when somebody connects. loading: somebody
+    did and is answered in time, once others have made room for it. waiting: that took longer than callers may wait.
     `restarts` is how often it was started again since the gateway runs.
     """
 
@@ -109,9 +116,12 @@ def read_status(path: Path) -> ModelStatus:
 
 
 def model_trouble(path: Path) -> str:
-    """Return a sentence that says why the model whose state is at `path` does not serve, "" while it does."""
+    """Return a sentence that says why the model whose state is at `path` does not serve.
+
+    It is "" for a model that answers who connects now, even if it has to be loaded first.
+    """
     status = read_status(path)
-    if status.state == "ready":
+    if status.state in SERVING:
         return ""
     return status.reason or _SENTENCES[status.state]
 

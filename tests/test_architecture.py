@@ -29,9 +29,9 @@ FLOORS = {
     "metrics": 1,
     "wire": 1,
     "auth": 2,
-    "packaged": 2,
     "providers": 2,
     "worker": 2,
+    "packaged": 3,
     "routing": 3,
     "dispatch": 4,
     "http": 5,
@@ -50,7 +50,8 @@ TENANTS = {
     "xllamacpp": {"worker"},
     "llama_cpp": {"worker"},
     "gguf": {"packaged"},
-    "numpy": {"packaged"},
+    "huggingface_hub": {"packaged"},
+    "numpy": {"packaged", "worker"},
     "redis": set[str](),
     "sqlalchemy": set[str](),
     "prometheus_client": {"metrics", "tallies"},
@@ -60,7 +61,7 @@ TENANTS = {
 }
 # Extras are imported inside functions, so that nothing needs them until they are used.
 # `packaged/convert.py` may, because it is itself imported inside the one function that needs it.
-LAZY = {"litellm", "xllamacpp", "llama_cpp", "gguf", "numpy"}
+LAZY = {"litellm", "xllamacpp", "llama_cpp", "gguf", "numpy", "huggingface_hub"}
 
 
 def modules(root: Path) -> Iterator[tuple[str, Path, ast.Module]]:

@@ -58,6 +58,13 @@ def providers(context: typer.Context) -> None:
     providers_app(context.args, prog_name="gateway providers")
 
 
+def engine(context: typer.Context) -> None:
+    """List what runs local models here, and build the second engine."""
+    from gateway.cli.engine import app as engine_app
+
+    engine_app(context.args, prog_name="gateway engine")
+
+
 def chaos(context: typer.Context) -> None:
     """Try a configuration against upstreams that fail on purpose; no real one is asked."""
     from gateway.cli.chaos import main as play
@@ -70,6 +77,7 @@ app.command("check")(check)
 app.command("models", add_help_option=False, context_settings=_PASSED_ON)(models)
 app.command("routes", add_help_option=False, context_settings=_PASSED_ON)(routes)
 app.command("providers", add_help_option=False, context_settings=_PASSED_ON)(providers)
+app.command("engine", add_help_option=False, context_settings=_PASSED_ON)(engine)
 app.command("chaos", add_help_option=False, context_settings=_PASSED_ON)(chaos)
 
 __all__ = ["app"]

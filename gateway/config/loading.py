@@ -20,6 +20,7 @@ from gateway.config.rules import check_rules
 from gateway.config.tree import Tree
 from gateway.config.variables import fill_in_tree
 from gateway.errors import ConfigError, Mistake
+from gateway.packaged import HUB_SCHEME
 from gateway.providers import LlamaCppSettings
 
 
@@ -127,7 +128,9 @@ def _note_off(off: Mapping[str, str]) -> tuple[str, ...]:
 
 def _anchor(settings: LlamaCppSettings, base: Path) -> LlamaCppSettings:
     models = {
-        name: model.model_copy(update={"path": str(_below(base, Path(model.path)))}) if model.path else model
+        name: model.model_copy(update={"path": str(_below(base, Path(model.path)))})
+        if model.path and not model.path.startswith(HUB_SCHEME)
+        else model
         for name, model in settings.models.items()
     }
     return settings.model_copy(update={"models": models})

@@ -105,6 +105,7 @@ def settings_of(
         "completions": text,
         "embeddings": _sendable(written),
         "images/generations": _sendable({**images, **written}),
+        "rerank": _sendable(written),
     }
 
 

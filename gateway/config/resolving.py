@@ -96,6 +96,7 @@ def _of_entry(alias: str, route: RouteSettings, providers: Mapping[str, Provider
         plans(route.deployments),
         context_fallbacks=plans(route.context_fallbacks),
         content_filter_fallbacks=plans(route.content_filter_fallbacks),
+        spill_queue=route.spill.queue if route.spill is not None else None,
     )
 
 

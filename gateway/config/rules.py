@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from gateway.config.deployments import check_deployments, deployments_of
@@ -15,6 +16,7 @@ from gateway.config.document import CLASSES, NAME_EXPECTED, NAME_PATTERN
 from gateway.config.outline import Outline
 from gateway.config.tree import Place, Tree, mapping, nearest, sequence
 from gateway.errors import InvalidRequest
+from gateway.packaged import HUB_SCHEME, PackagedModelError, parse_hub, record_file
 from gateway.providers import LlamaCppSettings
 from gateway.wire import STEERING, check_chat
 
@@ -124,13 +126,32 @@ def _check_local_models(tree: Tree, place: Place, models: dict[str, Any]) -> Non
             tree.blame(at, "a model cannot have the name of a class")
         _check_path(tree, (*at, "path"))
         if fields.get("path") is None and name not in LlamaCppSettings.packaged():
-            packaged = LlamaCppSettings.packaged()
-            tree.blame((*at, "path"), f"is missing, and no packaged model has this name; {nearest(name, packaged)}")
+            _check_added(tree, (*at, "path"), name)
         _check_classes(tree, at, fields, holders)
+
+
+def _check_added(tree: Tree, place: Place, name: str) -> None:
+    """Blame a model without a path unless one of this name was added to the data directory."""
+    data_dir = mapping(tree.root.get("server")).get("data_dir", "data")
+    if not isinstance(data_dir, str) or tree.is_broken(("server", "data_dir")):
+        return
+    try:
+        models_dir = Path(tree.file).absolute().parent / Path(data_dir).expanduser() / "models"
+        is_there = record_file(name, models_dir).is_file()
+    except (PackagedModelError, RuntimeError, OSError, ValueError):  # no name, no home, no path
+        is_there = False
+    if not is_there:
+        known = nearest(name, LlamaCppSettings.packaged())
+        tree.blame(place, f"is missing, and no packaged or added model has this name; {known}")
 
 
 def _check_path(tree: Tree, place: Place) -> None:
     path = tree.at(place)
+    if isinstance(path, str) and path.startswith(HUB_SCHEME):
+        try:
+            parse_hub(path)
+        except PackagedModelError as error:
+            tree.blame(place, str(error).removeprefix(f"{path}: "))
     try:
         usable = not isinstance(path, str) or b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:  # half a character

@@ -3,5 +3,6 @@
 from gateway.dispatch.chat import ChatDispatcher
 from gateway.dispatch.embeddings import EmbeddingDispatcher
 from gateway.dispatch.images import ImageDispatcher
+from gateway.dispatch.rerank import RerankDispatcher
 
-__all__ = ["ChatDispatcher", "EmbeddingDispatcher", "ImageDispatcher"]
+__all__ = ["ChatDispatcher", "EmbeddingDispatcher", "ImageDispatcher", "RerankDispatcher"]

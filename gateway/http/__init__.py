@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.http.journal import Journal
     from gateway.http.lifecycle import SURROUND, Lifecycle, Step
     from gateway.http.models import ModelRoutes
+    from gateway.http.rerank import RerankRoutes
 
 __all__ = [
     "STALLED",
@@ -38,6 +39,7 @@ __all__ = [
     "Journal",
     "Lifecycle",
     "ModelRoutes",
+    "RerankRoutes",
     "ServerSettings",
     "Step",
     "guard",
@@ -58,6 +60,7 @@ __getattr__ = lazily(
         "Journal": "journal",
         "Lifecycle": "lifecycle",
         "ModelRoutes": "models",
+        "RerankRoutes": "rerank",
         "Step": "lifecycle",
         "guard": "access",
         "meet_expectation": "connections",

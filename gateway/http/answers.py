@@ -126,6 +126,8 @@ def _trail(record: Record) -> dict[str, str]:
     if len(name) > LONGEST_HEADER or not (name.isascii() and name.isprintable()):
         name = record.attempts[record.told].label  # a caller that spells out a model chooses its letters
     trail = {"x-gateway-deployment": name, "x-gateway-attempts": str(len(record.attempts))}
+    if record.queued is not None:
+        trail["x-gateway-queue-position"] = str(record.queued.position)
     if record.dropped:
         trail["x-gateway-dropped-params"] = ", ".join(record.dropped)
     return trail

@@ -84,6 +84,8 @@ def line(finished: Finished) -> dict[str, Any]:
         fields["deployment"] = record.deployment
         fields["attempts"] = len(record.attempts)
         fields["upstream_milliseconds"] = round(record.upstream_seconds * 1000, 3)
+    if record.queued is not None:
+        fields["queue_milliseconds"] = record.queued.milliseconds
     if record.usage is not None:
         fields["prompt_tokens"] = record.usage.prompt_tokens
         fields["completion_tokens"] = record.usage.completion_tokens

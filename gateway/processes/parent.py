@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Self
 from gateway import __version__, logs
 from gateway.errors import ConfigError
 from gateway.processes.assignment import Assignment
-from gateway.processes.children import HttpWorker, ModelProcess, program
+from gateway.processes.children import HttpWorker, program
 from gateway.processes.listening import PortTaken, reserve, url_of
+from gateway.processes.memory import Budget
+from gateway.processes.model_process import ModelProcess
 from gateway.processes.supervision import Backoff, Hopeless, Life, Rest, Stop, Timing, cause_of, keep_alive
 from gateway.rundir import run_directory
 
@@ -80,8 +82,9 @@ class Fleet:
             self._new_worker()
         for worker in self._workers:
             self._keep(partial(worker.live, assignment), worker.rest)
+        budgets = {provider: Budget(limit) for provider, limit in layout.memory.items()}
         for plan in layout.models:
-            model = ModelProcess(plan, self._timing)
+            model = ModelProcess(plan, self._timing, budgets[plan.provider])
             self._models.append(model)
             self._keep(model.live, model.rest)
 

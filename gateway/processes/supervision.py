@@ -114,15 +114,24 @@ class Child:
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], environ: Mapping[str, str], on_event: OnEvent, on_line: OnLine | None = None
+        cls,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        on_event: OnEvent,
+        on_line: OnLine | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Child:
-        """Start `argv`; its standard error goes line by line to `on_line`, or where ours goes."""
+        """Start `argv`; its standard error goes line by line to `on_line`, or where ours goes.
+
+        The descriptors in `pass_fds` are open in it under the same numbers.
+        """
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE if on_line else None,
             env=environ,
+            pass_fds=pass_fds,
             start_new_session=True,  # Ctrl-C in a terminal reaches the parent alone, which then ends things in order
         )
         return cls(process, on_event, on_line)
@@ -162,6 +171,10 @@ class Child:
         insisting.cancel()
         self._send(signal.SIGKILL)
         return await gone
+
+    def kill(self) -> None:
+        """End it at once; `ended` returns soon."""
+        self._send(signal.SIGKILL)
 
     async def _pump(self, stream: asyncio.StreamReader | None, take: OnLine) -> None:
         assert stream is not None  # noqa: S101  # both pipes were asked for

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from gateway.providers.litellm import LiteLLM
     from gateway.providers.litellm_environment import key_source
     from gateway.providers.llamacpp import LlamaCpp, LocalModel
+    from gateway.providers.llamacpp_crashes import Crashes
     from gateway.providers.openai import OpenAIWire
     from gateway.providers.pricemap import lists, look_up
 
 __all__ = [
+    "Crashes",
     "Exchange",
     "HostedSettings",
     "LiteLLM",
@@ -55,6 +57,7 @@ __getattr__ = lazily(
     {
         "Exchange": "base",
         "LiteLLM": "litellm",
+        "Crashes": "llamacpp_crashes",
         "LlamaCpp": "llamacpp",
         "LocalModel": "llamacpp",
         "OpenAIWire": "openai",

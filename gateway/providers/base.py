@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from gateway.call import Endpoint, Flaw, Usage
+from gateway.call import Endpoint, Flaw, Queued, Usage
 
 
 class Patience(Protocol):
@@ -29,8 +29,11 @@ class Exchange:
 
     `body` holds the caller's fields and the settings that fill in what it left out; a provider copies what it changes.
     `wants_usage` says whether a stream's caller asked for the usage chunk. `allowed_extra` are fields beyond OpenAI's
-    that the configuration lets through where a provider passes on known fields only. `max_output_tokens` is the longest
-    answer that the configuration lets the model make, for where one has to be said and `body` says none.
+    that the configuration lets through where a provider passes on known fields only. Where requests wait for their turn,
+    `caller` is who takes turns, `most_waiting` behind how many others this one would wait; the provider fills in
+    `may_wait`, that there is a queue, so that no answer yet is no sign of ill health, `ticket`, its name in the queue, and
+    `queued`, how it was there. `max_output_tokens` is the longest answer that the configuration lets the model make, for
+    where one has to be said and `body` says none.
     """
 
     endpoint: Endpoint
@@ -40,6 +43,11 @@ class Exchange:
     stream: bool = False
     wants_usage: bool = False
     allowed_extra: frozenset[str] = frozenset()
+    caller: str = ""
+    most_waiting: int | None = None
+    may_wait: bool = False
+    ticket: str = ""
+    queued: Queued | None = None
     max_output_tokens: int | None = None
 
 

@@ -7,21 +7,26 @@ Local models give some hundred events a second, so here every event may be read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import ContextLengthExceeded, InvalidRequest, UpstreamError, UpstreamRejected
 from gateway.providers.base import Exchange
+from gateway.providers.llamacpp_fields import ECHO
 from gateway.wire import DONE_EVENT, SseScanner, data_of, encode_event, parse_event, read_usage
 
 Payload = dict[str, Any]
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's own default, where llama.cpp would go on to the end of the window
-IGNORED = {"completions": ("echo", "suffix"), "chat/completions": (), "embeddings": ()}
+_BAD_FIELD = re.compile(r"Field '(\w+)'")
+_UNABLE = re.compile(r"does not support (reranking|embeddings|completions|chat)")
 
 
 def refuse_unsupported(exchange: Exchange, *, is_embedding: bool) -> None:
     """Raise InvalidRequest for what this model cannot do or would ignore."""
+    if exchange.endpoint == "rerank":
+        return  # whether the model ranks is known to its process only
     if exchange.endpoint == "images/generations" or is_embedding != (exchange.endpoint == "embeddings"):
         able = "embeddings" if is_embedding else "chat and completions"
         raise InvalidRequest(
@@ -29,15 +34,35 @@ def refuse_unsupported(exchange: Exchange, *, is_embedding: bool) -> None:
             param="model",
             code="unsupported_model",
         )
-    for name in IGNORED[exchange.endpoint]:
-        if exchange.body.get(name):
-            raise _unsupported(name)
+    if exchange.endpoint == "completions":
+        _refuse_in_completions(exchange)
     if (exchange.body.get("best_of") or 1) > 1:
         raise _unsupported("best_of")
 
 
+def _refuse_in_completions(exchange: Exchange) -> None:
+    if not exchange.body.get("echo"):
+        return
+    if exchange.body.get("logprobs") is not None:
+        raise InvalidRequest(
+            "'logprobs' of the prompt are not told by local models: use 'echo' without it.",
+            param="logprobs",
+            code="unsupported_parameter",
+        )
+    if not all(isinstance(prompt, str) for prompt in _prompts_of(exchange.body)):
+        raise InvalidRequest(
+            "'echo' of token ids is not supported by local models: send the prompt as text.",
+            param="echo",
+            code="unsupported_parameter",
+        )
+
+
 def explain_failure(error: UpstreamError) -> None:
-    """Raise what llama.cpp means where it answers 500 for a request that this model cannot take."""
+    """Raise what llama.cpp means where it answers 500 or 501 for a request that this model cannot take."""
+    if found := _UNABLE.search(error.message):
+        raise InvalidRequest(
+            f"This local model does not serve {found[1]}.", param="model", code="unsupported_model"
+        ) from error
     for kind in ("image", "audio"):
         if f"{kind} input is not supported" in error.message:
             raise InvalidRequest(
@@ -50,7 +75,12 @@ def explain_failure(error: UpstreamError) -> None:
 
 
 def explain_tokens(exchange: Exchange, error: UpstreamRejected) -> None:
-    """Raise InvalidRequest if the token ids of the request are not this model's; LangChain sends OpenAI's by default."""
+    """Raise InvalidRequest if the token ids of the request are not this model's; LangChain sends OpenAI's by default.
+
+    Of another refusal the field is named where llama.cpp tells it in its sentence only.
+    """
+    if error.param is None:
+        error.param = _param_in(error.message, exchange.body)
     if "invalid tokens" in error.message:
         param = "input" if exchange.endpoint == "embeddings" else "prompt"
         raise InvalidRequest(
@@ -59,6 +89,14 @@ def explain_tokens(exchange: Exchange, error: UpstreamRejected) -> None:
             param=param,
             code="invalid_tokens",
         ) from error
+
+
+def _param_in(message: str, body: Mapping[str, Any]) -> str | None:
+    if found := _BAD_FIELD.search(message):
+        return found[1]
+    if "JSON schema" not in message and "grammar" not in message:
+        return None
+    return next((name for name in ("response_format", "grammar", "json_schema", "tools") if body.get(name)), None)
 
 
 def check_dimensions(asked: int, reply: Mapping[str, Any]) -> None:
@@ -95,12 +133,17 @@ def _unsupported(name: str) -> InvalidRequest:
 
 
 class LlamaCppScanner(SseScanner):
-    """Gives one role chunk for each choice first and in order, and one usage chunk last."""
+    """Gives one role chunk or echoed prompt for each choice first and in order, and one usage chunk last.
+
+    A plain answer that was asked for as a stream is gathered: the texts of a choice come out together.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__(keep_usage=exchange.wants_usage, choices=exchange.body.get("n") or 1)
-        prompt = exchange.body.get("prompt")
-        self._shares_prompt = not isinstance(prompt, list) or isinstance(prompt[0], int)
+        prompts = _prompts_of(exchange.body)
+        self._for_each = exchange.body.get("n") or 1
+        super().__init__(keep_usage=exchange.wants_usage or not exchange.stream, choices=self._for_each * len(prompts))
+        self._echoed = prompts if ECHO in exchange.body else None
+        self._gathered: dict[int, Payload] | None = None if exchange.stream else {}
         self._created: Any = None
         self._usages: list[Payload] = []
         self._last: Payload = {}
@@ -138,25 +181,58 @@ class LlamaCppScanner(SseScanner):
         if not self.started:
             self.started = True
             self._created = payload.get("created")
-            yield from self._roles(payload)
+            yield from self._beginnings(payload)
         payload["created"] = self._created
         self._last = payload
         for choice in payload.get("choices", ()):
             delta = choice.get("delta")
             if isinstance(delta, dict) and delta.pop("role", None) is not None and delta.get("content") is None:
                 delta.pop("content", None)
-        if any(_says_something(choice) for choice in payload.get("choices", ())):
-            yield encode_event(tidy_completion(payload))
-
-    def _roles(self, first: Payload) -> Iterator[bytes]:
-        if first.get("object") != "chat.completion.chunk":
+        if not any(_says_something(choice) for choice in payload.get("choices", ())):
             return
+        if self._gathered is None:
+            yield encode_event(tidy_completion(payload))
+        elif not self._gather(payload):
+            yield from self._let_go()
+            yield encode_event(payload)
+
+    def _beginnings(self, first: Payload) -> Iterator[bytes]:
+        told: Payload
         for index in range(self.choices):
-            delta = {"role": "assistant", "content": "", "refusal": None}
-            choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+            if first.get("object") == "chat.completion.chunk":
+                told = {"delta": {"role": "assistant", "content": "", "refusal": None}}
+            elif self._echoed is not None:
+                told = {"text": self._echoed[index // self._for_each]}
+            else:
+                return
+            choice = {"index": index, **told, "logprobs": None, "finish_reason": None}
             yield encode_event({**first, "choices": [choice]})
 
+    def _gather(self, payload: Payload) -> bool:
+        """Keep the text of this chunk for later; False where there is more in it than text."""
+        choice = payload["choices"][0]
+        told = choice.get("delta", choice)
+        word = "content" if "delta" in choice else "text"
+        if len(payload["choices"]) > 1 or choice.get("finish_reason") or choice.get("logprobs") or not told.get(word):
+            return False
+        if told is not choice and len(told) > 1:
+            return False
+        assert self._gathered is not None  # noqa: S101  only plain answers are gathered
+        kept = self._gathered.setdefault(choice.get("index", 0), {**payload, "choices": [{**choice, "texts": []}]})
+        kept["choices"][0]["texts"].append(told[word])
+        return True
+
+    def _let_go(self) -> Iterator[bytes]:
+        for payload in (self._gathered or {}).values():
+            choice = payload["choices"][0]
+            text = "".join(choice.pop("texts"))
+            choice |= {"delta": {"content": text}} if "delta" in choice else {"text": text}
+            yield encode_event(payload)
+        if self._gathered:
+            self._gathered = {}
+
     def _finish(self) -> Iterator[bytes]:
+        yield from self._let_go()
         self.finish()
         if self._usages:
             total = self._add_up()
@@ -167,11 +243,16 @@ class LlamaCppScanner(SseScanner):
 
     def _add_up(self) -> Payload:
         """Return one usage for all choices; llama.cpp gives each its own, and a shared prompt counts once."""
-        prompts = [usage.get("prompt_tokens", 0) for usage in self._usages]
-        prompt = prompts[0] if self._shares_prompt else sum(prompts)
+        prompt = sum(usage.get("prompt_tokens", 0) for usage in self._usages) // self._for_each
         completion = sum(usage.get("completion_tokens", 0) for usage in self._usages)
         counted = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
         return {**self._usages[0], **counted}
+
+
+def _prompts_of(body: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the prompts of a completion, one for a chat: a text or a list of token ids is one."""
+    prompt = body.get("prompt")
+    return prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else (prompt,)
 
 
 def _says_something(choice: Mapping[str, Any]) -> bool:

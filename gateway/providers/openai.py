@@ -5,6 +5,7 @@ Which deployment is asked, and what happens when it fails, is decided in `routin
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,9 @@ from yarl import URL
 from gateway.call import Endpoint
 from gateway.errors import (
     ContextLengthExceeded,
+    EndpointNotServed,
     GatewayError,
+    UpstreamModelMissing,
     UpstreamProtocolError,
     UpstreamRejected,
 )
@@ -25,30 +28,24 @@ from gateway.providers.classify import as_error_object, classify, classify_objec
 from gateway.providers.crossed import to_events, to_whole
 from gateway.providers.foreign import translate, translate_answer
 from gateway.providers.images import ImageStream
+from gateway.providers.plain import make_reply
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
 from gateway.providers.stream import HOLD_SECONDS, StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
 from gateway.providers.whole import MAX_ERROR_BYTES, flaw_of, most_bytes, read_beginning, read_object, read_reply
-from gateway.wire import (
-    ImageScanner,
-    SseScanner,
-    count_inputs,
-    dump,
-    error_in,
-    in_order,
-    is_in_order,
-    read_image_usage,
-    read_usage,
-)
+from gateway.wire import ImageScanner, SseScanner, count_inputs, dump, error_in, read_usage
 
 _PARAMS: dict[Endpoint, str] = {
     "chat/completions": "messages",
     "completions": "prompt",
     "embeddings": "input",
     "images/generations": "prompt",
+    "rerank": "documents",
 }
 _CROSSED = frozenset({"chat/completions", "completions"})
+_NOT_THERE = frozenset({404, 405})  # most servers of this wire do not rank
 _USAGE_FIELD = "stream_options"
+_SLICE_BYTES = 64 * 1024
 _SAYS_NOTHING_ALONE = frozenset({400, 404, 413, 422})  # what is wrong with a request is in the text
 ERROR_TEXT_SECONDS = 1.0  # the words behind an error's status come with it or hardly at all
 _MOST_MODELS = 1000  # callers may spell out models
@@ -178,7 +175,6 @@ class OpenAIWire:
         return stream
 
     async def _read_plain(self, response: aiohttp.ClientResponse, exchange: Exchange) -> PlainReply:
-        endpoint = exchange.endpoint
         body, payload = await self._read_payload(response, exchange)
         if payload is not None and (error := error_in(payload)):
             raise classify_object(as_error_object(error), secrets=self._secrets)
@@ -189,11 +185,7 @@ class OpenAIWire:
         flaw = flaw_of(payload, body, exchange)
         if flaw is not None:
             raise UpstreamProtocolError(f"The upstream's answer has {flaw}.", code="upstream_bad_response")
-        if endpoint == "embeddings" and not is_in_order(payload):
-            body = dump(in_order(payload))
-        usage = payload.get("usage")
-        counted = read_image_usage(usage) if endpoint == "images/generations" else read_usage(usage)
-        return PlainReply(body, counted, ("invalid_usage",) if usage is not None and counted is None else ())
+        return make_reply(payload, body, exchange)
 
     async def _read_payload(
         self, response: aiohttp.ClientResponse, exchange: Exchange
@@ -203,10 +195,23 @@ class OpenAIWire:
             limit = MAX_ERROR_BYTES  # a page, but some put their errors under any type
         body = await read_reply(response, limit)
         payload = read_object(body)
+        if payload is None and exchange.body.get("stream") and not exchange.stream and _is_stream(response):
+            body = await self._tidy_whole(body, exchange)
+            payload = read_object(body)
         if payload is None and exchange.endpoint in _CROSSED and _is_stream(response):
             payload = to_whole(body)
             body = b"" if payload is None else dump(payload)
         return body, payload
+
+    async def _tidy_whole(self, body: bytes, exchange: Exchange) -> bytes:
+        """Return a stream that a dialect asked for where a plain answer lacks something, as its scanner tells it."""
+        scanner = self.make_scanner(exchange)
+        pieces = []
+        for begin in range(0, len(body), _SLICE_BYTES):
+            pieces.append(scanner.feed(body[begin : begin + _SLICE_BYTES]))
+            await asyncio.sleep(0)  # other calls are served meanwhile
+        pieces.append(scanner.end())
+        return dump({"error": scanner.error}) if scanner.error else b"".join(pieces)
 
     async def _failure(self, response: aiohttp.ClientResponse, exchange: Exchange, limit: TimeLimit) -> GatewayError:
         if 300 <= response.status < 400:  # following it would carry our key to a host the configuration did not name
@@ -222,6 +227,9 @@ class OpenAIWire:
             limit.extend(2 * seconds)  # it has answered in time
         body = await self._read_error(response, seconds)
         error = classify(response.status, response.headers, body, self._secrets, exchange.model)
+        endpoint = exchange.endpoint
+        if endpoint == "rerank" and response.status in _NOT_THERE and not isinstance(error, UpstreamModelMissing):
+            return EndpointNotServed(endpoint)
         if isinstance(error, UpstreamRejected) and error.param is None and _USAGE_FIELD.encode() in body:
             error.param = _USAGE_FIELD  # many servers name the field in a sentence or a list only
         if isinstance(error, ContextLengthExceeded) and error.param is None:

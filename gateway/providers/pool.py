@@ -51,8 +51,10 @@ class Pool:
         self._spare: aiohttp.ClientSession | None = None
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
-    async def post(self, url: URL, body: bytes, connect_seconds: float) -> aiohttp.ClientResponse:
-        """Return the answer's head, whatever its status; raises what aiohttp raises.
+    async def post(
+        self, url: URL, body: bytes, connect_seconds: float, headers: Mapping[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
+        """Return the answer's head, whatever its status; `headers` are this request's own. Raises what aiohttp raises.
 
         An upstream may close an idle connection in the moment it is used again. That costs no attempt: a request
         that failed on a kept connection before a byte of its answer came is sent once more, on a fresh one.
@@ -64,14 +66,16 @@ class Pool:
             timeout = self._timeouts[connect_seconds] = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
         begin_asking()
         try:
-            return await self._session.post(url, data=_payload(body), allow_redirects=False, timeout=timeout)
+            return await self._session.post(
+                url, data=_payload(body), headers=headers, allow_redirects=False, timeout=timeout
+            )
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if not found_nobody(error, self._session.connector):
                 raise
         if self._spare is None:
             fresh = _Connector(limit=0, force_close=True, resolver=_system_resolver())
             self._spare = self._open(fresh)
-        return await self._spare.post(url, data=_payload(body), allow_redirects=False, timeout=timeout)
+        return await self._spare.post(url, data=_payload(body), headers=headers, allow_redirects=False, timeout=timeout)
 
     async def close(self) -> None:
         for session in (self._session, self._spare):

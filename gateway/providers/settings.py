@@ -157,7 +157,8 @@ class LocalModelSettings(ProviderSettings):
         str | None,
         Field(
             min_length=1,
-            description="The GGUF file, relative to the configuration file; without it the packaged model of this name.",
+            description="The GGUF file, relative to the configuration file, or hf:owner/repo/file.gguf once that was added; "
+            "without it the model of this name that `gateway models add` added.",
         ),
     ] = None
     classes: Annotated[tuple[ModelClass, ...], Field(description="The classes this model serves.")] = ()
@@ -169,6 +170,30 @@ class LocalModelSettings(ProviderSettings):
         None
     )
     parallel: Annotated[int, Field(ge=1, le=256, description="Requests that decode together.")] = 4
+    max_waiting: Annotated[
+        int, Field(ge=0, le=10_000, description="Requests that may wait for a place; beyond that callers get a 503.")
+    ] = 32
+    max_wait_seconds: Annotated[
+        float, Field(gt=0, le=3600, description="How long a request may wait for a place before it gets a 503.")
+    ] = 120.0
+    exclusive: Annotated[
+        bool, Field(description="One request at a time and no reuse of prompts: the same seed gives the same answer.")
+    ] = False
+    too_long: Annotated[
+        Literal["refuse", "cut"], Field(description="What becomes of embedding inputs that are longer than the window.")
+    ] = "refuse"
+    rerank: Annotated[bool, Field(description="Serve /v1/rerank; the model must be a reranker.")] = False
+    gpu_layers: Annotated[
+        int | None,
+        Field(ge=0, le=10_000, description="Layers on the GPU, where the engine's build has one; default: all."),
+    ] = None
+    load: Annotated[
+        Literal["start", "first_use"],
+        Field(description="When the model is loaded: with the gateway or when first asked."),
+    ] = "start"
+    keep_alive_seconds: Annotated[
+        float | None, Field(gt=0, description="Unload after so long without a request; default: never.")
+    ] = None
 
 
 # The models that `gateway models add` knows, and what they are good for.
@@ -188,9 +213,17 @@ class LlamaCppSettings(TextSettings):
     """GGUF models on this machine; by default the two that `gateway models add smollm2 minilm` fetches."""
 
     kind: Literal["llamacpp"]
-    engine: Annotated[Literal["auto", "xllamacpp"], Field(description="Which llama.cpp binding runs the models.")] = (
-        "auto"
-    )
+    engine: Annotated[
+        Literal["auto", "xllamacpp", "llama-cpp-python"],
+        Field(description="Which llama.cpp binding runs the models; auto: the first of these that runs here."),
+    ] = "auto"
+    memory_mb: Annotated[
+        int | None,
+        Field(
+            ge=64,
+            description="What all loaded models may take together, in MiB; idle ones make room. Default: no limit.",
+        ),
+    ] = None
     models: Annotated[
         dict[Annotated[str, Field(min_length=1)], LocalModelSettings],
         Field(default_factory=_packaged_models, min_length=1, description="The models by the names callers send."),

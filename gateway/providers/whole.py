@@ -15,7 +15,7 @@ import orjson
 from gateway.call import Endpoint
 from gateway.errors import UpstreamTooLarge
 from gateway.providers.base import Exchange
-from gateway.wire import find_flaw, has_images
+from gateway.wire import find_flaw, find_ranking_flaw, has_images
 
 _KIB, _MIB = 1024, 1024 * 1024
 # What an upstream that never stops costs of memory. Sixteen thousand tokens with twenty logprobs each are 24 MiB; an
@@ -26,6 +26,7 @@ MOST_BYTES: Mapping[Endpoint, int] = MappingProxyType(
         "completions": 24 * _MIB,
         "embeddings": 64 * _MIB,
         "images/generations": 64 * _MIB,
+        "rerank": 24 * _MIB,  # with the documents, if they come back
     }
 )
 _BYTES_OF_ANY_VECTORS, _BYTES_OF_ONE_VECTOR = 4 * _MIB, 256 * _KIB
@@ -84,6 +85,8 @@ def flaw_of(payload: Mapping[str, Any], body: bytes, exchange: Exchange) -> str 
     """Return what is wrong with a plain answer, whose text is `body`, None where nothing is."""
     if exchange.endpoint == "embeddings":
         return find_flaw(payload, exchange.body, body)
+    if exchange.endpoint == "rerank":
+        return find_ranking_flaw(payload, exchange.body)
     is_answer = has_images(payload) if exchange.endpoint == "images/generations" else payload.get("choices")
     return None if is_answer else "nothing in it"
 

@@ -34,6 +34,7 @@ from gateway.routing.table import Deployment, Route
 
 _MOST_HEALED = 4  # fields of one call: as many as the presets' settings have
 _CONTENT_FILTER = "content_filter"
+_SPILLED = frozenset({"local_queue_full", "local_model_not_loaded"})  # who said so may be waited for
 _PROBE_SECONDS = 1.0  # when somebody is just finding out whether a deployment is well again
 # A caller that left has waited in vain if it did so for as long as this, and four times what answers usually take.
 _PATIENCE_SECONDS, _TIMES_SLOWER = 5.0, 4.0
@@ -67,13 +68,13 @@ class Failover:
         itself is to blame for, unless the route names other deployments for that.
         """
         self._budget.add_call()
-        if route.larger is None and route.unfiltered is None:
+        if route.larger is None and route.unfiltered is None and route.patient is None:
             return self._first_of(call, route)
         return self._first_or_instead(call, route)
 
     async def _first_or_instead(self, call: Call, route: Route) -> Opened:
         try:
-            return await self._first_of(call, route)
+            return await self._first_or_patient(call, route)
         except (ContextLengthExceeded, UpstreamRejected) as error:
             instead = _instead(route, error)
             if instead is None:
@@ -84,6 +85,16 @@ class Failover:
             except GatewayError:
                 call.record.told = told
                 raise error from None  # what the caller can do something about
+
+    async def _first_or_patient(self, call: Call, route: Route) -> Opened:
+        try:
+            return await self._first_of(call, route)
+        except (UpstreamError, NoDeployment) as error:
+            outcomes = {attempt.outcome for attempt in call.record.attempts}
+            if route.patient is None or outcomes.isdisjoint(_SPILLED) or not getattr(error, "failover", True):
+                raise
+            call.record.told = -1
+            return await self._first_of(call, route.patient)
 
     async def _first_of(self, call: Call, route: Route) -> Opened:
         failure: UpstreamError | None = None
@@ -128,8 +139,9 @@ class Failover:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
         running = _Running(self._healths.at(call.endpoint), deployment, attempt, call)
+        exchange = _exchange(call, deployment, body)
         try:
-            reply = await deployment.provider.send(_exchange(call, deployment, body))
+            reply = await deployment.provider.send(exchange)
         except GatewayError as error:
             attempt.outcome, attempt.detail = error.outcome, error.message
             if isinstance(error, UpstreamError):
@@ -140,8 +152,13 @@ class Failover:
         except BaseException:
             attempt.outcome = "cancelled"  # the caller left, or the process ends
             attempt.ended = self._clock()
-            running.give_up()
+            if exchange.may_wait:
+                running.leave()
+            else:
+                running.give_up()
             raise
+        finally:
+            call.record.queued = exchange.queued
         attempt.ended = self._clock()
         return running.begin_reply(reply)
 
@@ -261,5 +278,7 @@ def _exchange(call: Call, deployment: Deployment, body: dict[str, Any]) -> Excha
         stream=call.stream,
         wants_usage=bool(options and options.get("include_usage")),
         allowed_extra=deployment.allowed_extra,
+        caller=call.caller.name,
+        most_waiting=deployment.spill_queue,
         max_output_tokens=deployment.max_output_tokens,
     )

@@ -101,6 +101,12 @@ class DeploymentSettings(RoutingSettings):
         return {"provider": provider, "model": model}
 
 
+class SpillSettings(RoutingSettings):
+    """When a call goes past a local model that could answer it, to the next deployment."""
+
+    queue: Annotated[int, Field(ge=0, le=10_000, description="As many or more calls wait for the model already.")]
+
+
 class RouteSettings(RoutingSettings):
     """An alias's ordered deployments."""
 
@@ -122,6 +128,13 @@ class RouteSettings(RoutingSettings):
         tuple[DeploymentSettings, ...],
         Field(description="Asked instead when a content filter refuses the request."),
     ] = ()
+    spill: Annotated[
+        SpillSettings | None,
+        Field(
+            description="When local models are passed over for the next deployment: their queue is this long, or they are "
+            "not loaded. Default: calls wait for them."
+        ),
+    ] = None
     truncation: Annotated[
         Literal["drop_oldest", "middle", "refuse"] | None, Field(description="Not enforced by this version.")
     ] = None
@@ -171,13 +184,14 @@ class DeploymentPlan:
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    """An alias with its deployments resolved."""
+    """An alias with its deployments resolved; at a queue of `spill_queue` all but the last are passed over."""
 
     alias: str
     strategy: StrategyName
     deployments: tuple[DeploymentPlan, ...]
     context_fallbacks: tuple[DeploymentPlan, ...] = ()
     content_filter_fallbacks: tuple[DeploymentPlan, ...] = ()
+    spill_queue: int | None = None
 
     @property
     def every_deployment(self) -> tuple[DeploymentPlan, ...]:

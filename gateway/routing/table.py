@@ -24,7 +24,8 @@ class Deployment:
 
     `name` is `provider/model`; `label` is the same in metrics, where the model is `other` unless it is configured.
     `settings` fill in what a request leaves out, by endpoint, without those that the model `refuses`. Deployments of the
-    same `account` share a host and a key; None shares with nobody.
+    same `account` share a host and a key; None shares with nobody. A local model that is not loaded, or for which
+    `spill_queue` calls wait, leaves a call to the next.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Deployment:
     allowed_extra: frozenset[str] = frozenset()
     weight: float = 1.0
     account: Hashable = None
+    spill_queue: int | None = None
     is_configured: bool = True  # otherwise a caller spelled it out
 
 
@@ -47,7 +49,8 @@ class Deployment:
 class Route:
     """An alias's deployments in their configured order; `label` is the alias in metrics.
 
-    `larger` and `unfiltered` lead to what is asked instead when a request is too long, or a content filter refuses it.
+    `larger` and `unfiltered` lead to what is asked instead when a request is too long, or a content filter refuses it,
+    `patient` to the local models that left a call to others in vain: there it waits for its turn.
     """
 
     alias: str
@@ -56,6 +59,7 @@ class Route:
     deployments: tuple[Deployment, ...]
     larger: Route | None = None
     unfiltered: Route | None = None
+    patient: Route | None = None
 
     @property
     def every_deployment(self) -> tuple[Deployment, ...]:
@@ -129,8 +133,13 @@ class RouteTable:
 
     def _build(self, plan: RoutePlan, label: str, *, is_configured: bool = True) -> Route:
         def over(plans: tuple[DeploymentPlan, ...]) -> Route:
-            deployments = tuple(self._deploy(each, len(plans), is_configured=is_configured) for each in plans)
-            return Route(plan.alias, label, plan.strategy, deployments)
+            deployments = [self._deploy(each, len(plans), is_configured=is_configured) for each in plans]
+            waiting = tuple(deployments[:-1])
+            if plan.spill_queue is None or not waiting:  # whoever is the last has nobody to leave a call to
+                return Route(plan.alias, label, plan.strategy, tuple(deployments))
+            deployments[:-1] = [replace(each, spill_queue=plan.spill_queue) for each in waiting]
+            patient = Route(plan.alias, label, plan.strategy, waiting)
+            return Route(plan.alias, label, plan.strategy, tuple(deployments), patient=patient)
 
         return replace(
             over(plan.deployments),

@@ -8,6 +8,7 @@ from gateway.wire.fields import CHAT_FIELDS
 from gateway.wire.images import ImageScanner, check_image, has_images, read_image_usage
 from gateway.wire.objects import dump, parse_object
 from gateway.wire.requests import check_chat, check_completion, check_embedding
+from gateway.wire.rerank import arrange_ranking, check_rerank, find_ranking_flaw, read_rank_usage
 from gateway.wire.sse import DONE_EVENT, EventTooLarge, SseScanner
 from gateway.wire.steering import STEERING, refuse_steering
 from gateway.wire.usage import read_usage
@@ -20,22 +21,26 @@ __all__ = [
     "EventTooLarge",
     "ImageScanner",
     "SseScanner",
+    "arrange_ranking",
     "check_chat",
     "check_completion",
     "check_embedding",
     "check_image",
+    "check_rerank",
     "count_inputs",
     "data_of",
     "dump",
     "encode_event",
     "error_in",
     "find_flaw",
+    "find_ranking_flaw",
     "has_images",
     "in_order",
     "is_in_order",
     "parse_event",
     "parse_object",
     "read_image_usage",
+    "read_rank_usage",
     "read_usage",
     "refuse_steering",
     "tells_something",

@@ -6,12 +6,14 @@ an engine runs on this machine. No engine is imported outside the worker's own p
 
 from gateway.worker.engine import EngineName, why_unavailable
 from gateway.worker.gguf_header import GgufError, GgufSummary, check_gguf
+from gateway.worker.llama_cpp_python_engine import VERSION as LLAMA_CPP_PYTHON_VERSION
 from gateway.worker.reports import EXIT_BAD_MODEL, EXIT_NO_ENGINE, EXIT_OTHER
 
 __all__ = [
     "EXIT_BAD_MODEL",
     "EXIT_NO_ENGINE",
     "EXIT_OTHER",
+    "LLAMA_CPP_PYTHON_VERSION",
     "EngineName",
     "GgufError",
     "GgufSummary",

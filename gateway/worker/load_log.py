@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 
 LONGEST_REASON = 300
+LOOKS, LOOK_SECONDS = 10, 0.02
 _CAUSE = re.compile(rb"error loading model: (?:error loading model \w+: )?(.+)")
 
 
@@ -40,8 +42,15 @@ class LoadLog:
         self._pass_on()
 
     def reason(self) -> str:
-        """Return why llama.cpp would not load the model, "" where it did not say."""
-        found = _CAUSE.findall(self._file.read_bytes())
+        """Return why llama.cpp would not load the model, "" where it did not say.
+
+        A thread of llama.cpp's own writes its lines, so the last ones may come a moment later than its refusal.
+        """
+        for _ in range(LOOKS):
+            found = _CAUSE.findall(self._file.read_bytes())
+            if found:
+                break
+            time.sleep(LOOK_SECONDS)
         return found[0].decode("utf-8", "replace").strip()[:LONGEST_REASON] if found else ""
 
     def _pass_on(self) -> None:

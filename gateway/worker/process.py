@@ -1,31 +1,42 @@
 """The worker's process: reads its command line, loads the model, tells its parent, serves until it is told to end.
 
-What must not live here: anything about an engine (`xllamacpp_engine.py`) or the wire, which the engine speaks itself.
+What must not live here: anything about an engine (`xllamacpp_engine.py`), the wire or the queue (`front.py`).
 """
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import os
 import select
 import signal
 import socket
 import stat
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from gateway.worker.confinement import claim_socket, confine
-from gateway.worker.engine import Plan, choose
+from gateway.worker.confinement import claim_socket, confine, limit_memory
+from gateway.worker.cut_inputs import CutInputs
+from gateway.worker.engine import LoadedModel, Plan, choose
+from gateway.worker.fair_queue import FairQueue
 from gateway.worker.gguf_header import GgufError, GgufSummary, check_gguf
-from gateway.worker.plan import make_plan, usable_cores
+from gateway.worker.plan import engine_socket, make_plan, usable_cores
+from gateway.worker.pulse import Pulse, Pulsing, Vitals, pulse_of_server
+from gateway.worker.ranking import Ranker, check_ranking_head
 from gateway.worker.reports import EXIT_BAD_MODEL, Failure, Reports
-from gateway.worker.settings import parse_arguments
+from gateway.worker.settings import WorkerSettings, parse_arguments
+from gateway.worker.xllamacpp_engine import CHAT_BATCH_TOKENS
 
+if TYPE_CHECKING:
+    from gateway.worker.front import Front
+
+OTHER_THREADS = 10  # of the front, and of llama.cpp's own server
 LOOK_SECONDS = 1.0  # how often the parent is looked for where the kernel does not tell
-HEALTH_SECONDS = 0.02
-HEALTH_TRIES = 1500  # half a minute, for a server that already listens
 
 
 def main() -> NoReturn:
@@ -42,22 +53,100 @@ def _run(reports: Reports) -> NoReturn:
     confine()
     parent = os.getppid()
     settings = parse_arguments(sys.argv[1:])
-    claim_socket(settings.socket)
+    listener = _take_place(settings)
     summary = _check(settings.model)
+    if settings.rerank:
+        check_ranking_head(settings.model)
     engine = choose(settings.engine)
-    plan = make_plan(settings, summary, usable_cores())
+    plan = make_plan(settings, summary, usable_cores(), engine.name)
     for name, value in engine.environment.items():
         os.environ.setdefault(name, value)
+    if settings.memory_mb is not None:
+        limit_memory(settings.memory_mb, threads=plan.slots + plan.threads + OTHER_THREADS)
     began = time.monotonic()
     # Until the model is loaded no Python code runs on a signal, so SIGTERM keeps its default meaning that long.
-    running = engine.start(plan)  # noqa: F841  # the model is served for as long as this exists
-    _end_on_signals(plan.socket)
-    _await_health(plan.socket)
-    reports.send(
-        "ready", engine=engine.name, load_seconds=round(time.monotonic() - began, 3), **_describe(plan, summary)
-    )
-    _watch(parent)
-    _leave(plan.socket)
+    model = engine.start(plan)
+    leave = partial(_leave, _left_behind(settings))
+    _end_on_signals(leave)
+
+    def ready() -> None:
+        seconds = round(time.monotonic() - began, 3)
+        reports.send("ready", engine=engine.name, load_seconds=seconds, **_describe(plan, summary))
+        reports.never_wait()
+
+    async def serve() -> None:
+        front = _make_front(_surround(model, settings, plan), settings, plan, reports)
+        mind = Mind(front, Vitals(_pulse(model, settings), time.monotonic), reports, asyncio.get_running_loop())
+        threading.Thread(target=_watch, args=(parent, mind.hear, leave), daemon=True).start()
+        await front.serve(listener, ready)
+
+    asyncio.run(serve())
+    reports.send("unloaded")
+    leave()
+
+
+class Mind:
+    """What the parent says comes here: `alive?` is answered, after `leave` the front ends in order."""
+
+    def __init__(self, front: Front, vitals: Vitals, reports: Reports, loop: asyncio.AbstractEventLoop) -> None:
+        self._words = {
+            b"alive?": lambda: reports.send("alive", silent_seconds=round(vitals.silent_seconds(), 3)),
+            b"leave": front.leave,
+        }
+        self._loop = loop
+
+    def hear(self, said: bytes) -> None:
+        """Take lines from the parent; any thread may call."""
+        for word in said.split():
+            if word in self._words:
+                with suppress(RuntimeError):  # the loop is closed, and this process about to end
+                    self._loop.call_soon_threadsafe(self._words[word])
+
+
+def _surround(model: LoadedModel, settings: WorkerSettings, plan: Plan) -> LoadedModel:
+    """Return the model with what the settings put around it."""
+    if plan.rerank:
+        return Ranker(model)
+    return CutInputs(model, plan.context_window) if settings.too_long == "cut" else model
+
+
+def _make_front(model: LoadedModel, settings: WorkerSettings, plan: Plan, reports: Reports) -> Front:
+    from gateway.worker.front import Front, Manners
+
+    queue = FairQueue(plan.slots, settings.max_waiting)
+    manners = Manners(settings.max_wait, settings.keep_alive, settings.exclusive)
+    return Front(model, queue, manners, reports.send, work_file(settings.socket))
+
+
+def _pulse(model: LoadedModel, settings: WorkerSettings) -> Pulse:
+    return model.pulse if isinstance(model, Pulsing) else partial(pulse_of_server, engine_socket(settings.socket))
+
+
+def work_file(path: Path) -> Path:
+    """Return where the front of the socket at `path` writes down what it works on."""
+    return path.with_suffix(".work")
+
+
+def _take_place(settings: WorkerSettings) -> socket.socket:
+    """Return the front's socket: the one given, or one that nobody can connect to before the front listens."""
+    if settings.listen_fd is not None:
+        try:
+            return socket.socket(fileno=settings.listen_fd)
+        except OSError as error:
+            raise Failure(f"--listen-fd: {error.strerror}") from error
+    claim_socket(settings.socket)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(settings.socket))
+    except OSError as error:
+        raise Failure(f"the socket: {error.strerror}") from error
+    return listener
+
+
+def _left_behind(settings: WorkerSettings) -> tuple[Path, ...]:
+    """Return the files that are gone when the process ends in order; a socket that was given is the parent's."""
+    own = (engine_socket(settings.socket), work_file(settings.socket))
+    return own if settings.listen_fd is not None else (*own, settings.socket)
 
 
 def _check(model: Path) -> GgufSummary:
@@ -75,20 +164,22 @@ def _describe(plan: Plan, summary: GgufSummary) -> dict[str, str | int | bool | 
         "slots": plan.slots,
         "threads": plan.threads,
         "embedding": plan.embedding,
+        "step_tokens": plan.context_window if plan.embedding or plan.rerank else CHAT_BATCH_TOKENS,
         "dimensions": summary.embedding_length if plan.embedding else None,
     }
 
 
-def _end_on_signals(path: Path) -> None:
+def _end_on_signals(leave: Callable[[], NoReturn]) -> None:
     def end(_number: int, _frame: object) -> None:
-        _leave(path)
+        leave()
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
 
 
-def _leave(path: Path) -> NoReturn:
-    path.unlink(missing_ok=True)
+def _leave(sockets: Sequence[Path]) -> NoReturn:
+    for path in sockets:
+        path.unlink(missing_ok=True)
     _end(0)
 
 
@@ -98,39 +189,17 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _await_health(path: Path) -> None:
-    for _ in range(HEALTH_TRIES):
-        connection = _UnixConnection(path)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(HEALTH_SECONDS)
-    raise Failure("the model was loaded, but its server does not answer")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _watch(parent: int) -> None:
-    """Wait until the parent is gone: its process, or the other end of the pipe that it gave us as standard input."""
+def _watch(parent: int, hear: Callable[[bytes], None], leave: Callable[[], NoReturn]) -> None:
+    """Leave when the parent is gone: its process, or the other end of the pipe that it gave us as standard input."""
     watched = [0] if _is_pipe(0) else []
     while os.getppid() == parent:
         readable, _, _ = select.select(watched, [], [], LOOK_SECONDS)
-        if readable and not os.read(0, 4096):
-            return
+        if readable:
+            said = os.read(0, 4096)
+            if not said:
+                break
+            hear(said)
+    leave()
 
 
 def _is_pipe(descriptor: int) -> bool:

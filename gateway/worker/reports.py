@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from typing import Any
 
 EXIT_BAD_MODEL = 65  # the file is no model that can be loaded; starting again would end the same way
@@ -37,5 +38,10 @@ class Reports:
 
     def send(self, event: str, **details: Any) -> None:
         """Write one report; a parent that no longer reads is noticed elsewhere."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
             os.write(self._descriptor, json.dumps({"event": event, **details}).encode() + b"\n")
+
+    def never_wait(self) -> None:
+        """From here on drop what a parent that does not read leaves no room for: callers are waiting."""
+        if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):  # a file or a terminal may be others' as well
+            os.set_blocking(self._descriptor, False)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from gateway.worker.engine import ENGINE_NAMES, EngineName
 from gateway.worker.reports import Failure
@@ -20,7 +20,9 @@ LONGEST_SOCKET_BYTES = 103  # of sockaddr_un's path: 107 on Linux, 103 on macOS
 class WorkerSettings:
     """One model to serve: `context_window` in tokens for each request, `slots` = requests that decode together.
 
-    None means the default of the engine's plan, which needs the model's header.
+    None means the default of the engine's plan, which needs the model's header. `max_wait` and `keep_alive` are in
+    seconds. `listen_fd` is an already listening Unix socket at `socket`, which then is not made here. `memory_mb` is
+    what the process may take.
     """
 
     model: Path
@@ -31,6 +33,15 @@ class WorkerSettings:
     slots: int = 4
     context_window: int | None = None
     engine: EngineName = "auto"
+    max_waiting: int = 32
+    max_wait: float = 120.0
+    exclusive: bool = False
+    too_long: Literal["refuse", "cut"] = "refuse"
+    rerank: bool = False
+    gpu_layers: int | None = None
+    keep_alive: float | None = None
+    listen_fd: int | None = None
+    memory_mb: int | None = None
 
 
 def parse_arguments(argv: Sequence[str]) -> WorkerSettings:
@@ -64,11 +75,36 @@ def _parser() -> argparse.ArgumentParser:
         "--context-window", type=_positive, help="tokens for each request; default: as trained, at most 8192"
     )
     parser.add_argument("--engine", choices=ENGINE_NAMES, default="auto")
+    parser.add_argument("--max-waiting", type=_count, default=32, help="requests that may wait for a slot; default: 32")
+    parser.add_argument("--max-wait", type=_seconds, default=120.0, help="seconds one may wait; default: 120")
+    parser.add_argument("--exclusive", action="store_true", help="one request at a time, no reuse of prompts")
+    parser.add_argument(
+        "--too-long", choices=("refuse", "cut"), default="refuse", help="embedding inputs over the window"
+    )
+    parser.add_argument("--rerank", action="store_true", help="serve /v1/rerank")
+    parser.add_argument("--gpu-layers", type=_count, help="default: all that a build with a GPU can take")
+    parser.add_argument("--keep-alive", type=_seconds, help="end after so many seconds without a request")
+    parser.add_argument("--listen-fd", type=_count, help="a listening Unix socket to take over")
+    parser.add_argument("--memory-mb", type=_positive, help="what the process may take, in MiB")
     return parser
 
 
 def _absolute(text: str) -> Path:
     return Path(text).absolute()
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+    return seconds
 
 
 def _positive(text: str) -> int:

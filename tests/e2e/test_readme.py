@@ -165,7 +165,7 @@ def test_the_commands_that_are_named_exist(readme: str, command: str, tmp_path: 
 def test_the_licences_are_those_of_the_packages(readme: str) -> None:
     rows = dict(re.findall(r"^\| ([\w-]+)(?: \(with llama\.cpp\))?(?:, for local models)? \| (.+) \|$", readme, re.M))
     wanted = [re.split(r"[<>=\[; ]", line)[0] for line in importlib.metadata.requires("one-gateway") or ()]
-    extras = [re.search(r"extra == '(\w+)'", line) for line in importlib.metadata.requires("one-gateway") or ()]
+    extras = [re.search(r"extra == '([\w-]+)'", line) for line in importlib.metadata.requires("one-gateway") or ()]
     core = {
         name.lower().replace("-", "_")
         for name, extra in zip(wanted, extras, strict=True)

@@ -151,7 +151,7 @@ CASES = {
     "a local model without a file": (
         "providers: {local: {kind: llamacpp, models: {smolm: {}}}}\n",
         "gateway.yaml:1: providers.local.models.smolm.path: "
-        "is missing, and no packaged model has this name; did you mean 'smollm2'?",
+        "is missing, and no packaged or added model has this name; did you mean 'smollm2'?",
     ),
     "a class that two local models serve": (
         "providers: {local: {kind: llamacpp, models: {smollm2: , b: {path: b.gguf, classes: [large]}}}}\n",

@@ -36,8 +36,26 @@ providers:
     assert plan.remedy == "check providers.mine.models.tiny.path."
     assert " ".join(plan.command).endswith(
         f"-m gateway.worker --model={file} --socket={model_socket(run_dir, 'mine', 'tiny')} --name=tiny"
-        " --threads=3 --slots=2 --context-window=512 --engine=xllamacpp --embedding"
+        " --threads=3 --slots=2 --context-window=512 --engine=xllamacpp --max-waiting=32 --max-wait=120.0"
+        " --too-long=refuse --embedding"
     )
+
+
+def test_what_a_model_may_take_and_when_it_is_loaded_is_planned(tmp_path: Path) -> None:
+    text = """
+providers:
+  mine: {kind: llamacpp, memory_mb: 900, models: {tiny: {path: t.gguf, load: first_use, keep_alive_seconds: 60}}}
+  other: {kind: llamacpp, models: {tiny: {path: t.gguf}}}
+"""
+
+    layout = layout_of(text, tmp_path)
+
+    mine, other = layout.models
+    assert {"--memory-mb=900", "--keep-alive=60.0"} < set(mine.command)
+    assert (mine.loads_at_start, mine.provider) == (False, "mine")
+    assert (other.loads_at_start, other.provider) == (True, "other")
+    assert layout.memory == {"mine": 900 * 1024 * 1024, "other": None}
+    assert mine.socket == model_socket(tmp_path / "run", "mine", "tiny")
 
 
 def test_no_value_is_taken_for_an_option(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def test_a_model_without_a_state_is_starting(short_path: Path) -> None:
     [
         (ModelStatus("ready"), ""),
         (ModelStatus("ready", "old news"), ""),
+        (ModelStatus("idle"), ""),
+        (ModelStatus("loading"), ""),
+        (ModelStatus("waiting"), "other models are at work and leave it no memory."),
         (ModelStatus("starting"), "it is being loaded."),
         (ModelStatus("restarting", "its process ended (killed by SIGSEGV)."), "its process ended (killed by SIGSEGV)."),
         (ModelStatus("failed"), "it cannot be loaded."),

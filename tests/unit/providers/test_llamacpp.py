@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from gateway.call import Queued
 from gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
@@ -105,6 +108,42 @@ async def test_a_model_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
         await provider.close()
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"), [("queue_full", "local_queue_full"), ("queue_timeout", "local_queue_timeout")]
+)
+async def test_a_queue_that_refuses_is_told_with_its_own_retry_after(tmp_path: Path, kind: str, code: str) -> None:
+    refusal = {"error": {"code": 503, "message": "no", "type": kind}}
+    async with ScriptedUpstream(socket_path=tmp_path / "s") as upstream:
+        upstream.script(Status(503, refusal, retry_after="94"))
+        provider = make_provider(tmp_path / "s")
+
+        with pytest.raises(LocalModelUnavailable) as caught:
+            await provider.send(make_exchange(model="tiny"))
+        await provider.close()
+
+    assert (caught.value.http_status, caught.value.code, caught.value.retry_after) == (503, code, 94.0)
+    assert caught.value.failover
+
+
+async def test_the_front_is_told_who_asks_and_tells_how_it_waited(tmp_path: Path) -> None:
+    waited = {"x-gateway-queue-position": "3", "x-gateway-queue-milliseconds": "1250.5"}
+    exchange = make_exchange(model="tiny")
+    exchange.caller, exchange.most_waiting = "Zoë & co", 4
+    async with ScriptedUpstream(socket_path=tmp_path / "s") as upstream:
+        message = {"role": "assistant", "content": "Hello."}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        upstream.script(Status(200, {"object": "chat.completion", "choices": choices}, headers=waited))
+        provider = make_provider(tmp_path / "s")
+
+        async with await provider.send(exchange):
+            pass
+        await provider.close()
+
+    sent = upstream.requests[0].headers
+    assert (sent["x-gateway-caller"], sent["x-gateway-max-queue"]) == ("Zo%C3%AB %26 co", "4")
+    assert exchange.queued == Queued(3, 1250.5)
+
+
 async def test_a_model_that_is_not_configured_is_missing(tmp_path: Path) -> None:
     provider = make_provider(tmp_path / "s")
 
@@ -117,3 +156,56 @@ async def test_a_model_that_is_not_configured_is_missing(tmp_path: Path) -> None
 )
 async def test_a_model_is_ready_when_it_has_no_trouble(tmp_path: Path, model: str, trouble: str, ready: bool) -> None:
     assert await make_provider(tmp_path / "s", trouble).is_ready(model) is ready
+
+
+class Place:
+    """A front that keeps a request waiting for its turn, and tells so, until it was looked at so many times."""
+
+    def __init__(self, looks: int, told: float | None = None) -> None:
+        self.told = told
+        self.looks = looks
+        self.is_seen = asyncio.Event()
+
+    async def ask(self, request: web.Request) -> web.Response:
+        await self.is_seen.wait()
+        return web.json_response({"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}}]})
+
+    async def tell(self, _: web.Request) -> web.Response:
+        self.looks -= 1
+        if self.looks == 0:
+            self.is_seen.set()
+        return web.json_response({"seconds": self.told})
+
+
+@pytest.mark.parametrize(("looks", "told"), [(3, None), (-1, None), (6, 0.0)])
+async def test_waiting_for_a_turn_is_not_taken_for_a_model_that_hangs(
+    tmp_path: Path, looks: int, told: float | None
+) -> None:
+    place = Place(looks, told)  # one that begins at each look: the request is asked in pieces
+    application = web.Application()
+    application.add_routes([web.post("/v1/chat/completions", place.ask), web.get("/queue/{request}", place.tell)])
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "s")).start()
+    provider = LlamaCpp("local", {"tiny": LocalModel(tmp_path / "s", lambda: "", max_wait=1.0)})
+    exchange = make_exchange(model="tiny", patience=make_patience(plain_answer=0.2))
+
+    if looks > 0:
+        async with await provider.send(exchange) as reply:
+            assert b"Hi" in reply.body
+    else:  # a front refuses by itself what waited too long; this one never does
+        with pytest.raises(UpstreamTimeout):
+            await provider.send(exchange)
+    await provider.close()
+    place.is_seen.set()
+    await runner.cleanup()
+
+
+async def test_a_process_that_tells_nothing_is_given_up_as_if_it_had_no_queue(tmp_path: Path) -> None:
+    async with ScriptedUpstream(socket_path=tmp_path / "s") as upstream:
+        upstream.otherwise = Hang()
+        provider = LlamaCpp("local", {"tiny": LocalModel(tmp_path / "s", lambda: "", max_wait=60.0)})
+
+        with pytest.raises(UpstreamTimeout, match=f"within {SHORT_SECONDS:g} seconds"):
+            await provider.send(make_exchange(model="tiny", patience=make_patience(first_event=SHORT_SECONDS)))
+        await provider.close()

@@ -102,6 +102,92 @@ def test_prompts_of_their_own_are_added_up_too() -> None:
     assert (scanner.usage.prompt_tokens, scanner.usage.completion_tokens) == (7, 3)
 
 
+def text(index: int, said: str, finish: str | None = None, **more: Any) -> bytes:
+    choices = [{"index": index, "text": said, "logprobs": None, "finish_reason": finish}]
+    return encode_event({"id": "c", "object": "text_completion", "created": 1, "choices": choices, **more})
+
+
+def test_each_choice_begins_with_its_echoed_prompt() -> None:
+    events, scanner = scan(
+        exchange("completions", prompt=["a", "b"], gateway_echo=True, n=2),
+        b"data: null\n\n",
+        text(2, "x", "length", usage=usage(4, 1)),
+        text(0, "x", "length", usage=usage(3, 1)),
+        text(1, "x", "length", usage=usage(3, 1)),
+        text(3, "x", "length", usage=usage(4, 1)),
+        DONE_EVENT,
+    )
+
+    told = [(chunk["choices"][0]["index"], chunk["choices"][0]["text"]) for chunk in read_chunks(events)]
+    assert told == [(0, "a"), (1, "a"), (2, "b"), (3, "b"), (2, "x"), (0, "x"), (1, "x"), (3, "x")]
+    assert scanner.finished
+    assert scanner.usage is not None
+    assert (scanner.usage.prompt_tokens, scanner.usage.completion_tokens) == (7, 4)
+
+
+def gather(asked: Exchange, *events: bytes) -> list[Any]:
+    asked.stream = False
+    return read_chunks(scan(asked, *events)[0])
+
+
+def test_the_texts_of_a_plain_answer_come_out_together_with_its_usage() -> None:
+    chunks = gather(
+        exchange("completions", prompt="p", n=2),
+        text(1, "a"),
+        text(0, "b"),
+        text(1, "c"),
+        text(1, "", "stop", usage=usage(3, 2)),
+        text(0, "d"),
+        text(0, "", "length", usage=usage(3, 2)),
+        DONE_EVENT,
+    )
+
+    said = [(choice["index"], choice["text"]) for chunk in chunks for choice in chunk["choices"]]
+    assert said == [(1, "ac"), (0, "b"), (1, ""), (0, "d"), (0, "")]
+    assert chunks[-1]["usage"] == usage(3, 4)
+
+
+def test_of_a_plain_chat_only_bare_texts_come_out_together() -> None:
+    chunks = gather(
+        exchange(n=2),
+        chunk(0, {"role": "assistant", "content": None}),
+        chunk(0, {"reasoning_content": "hm"}),
+        chunk(0, {"content": "a"}),
+        chunk(0, {"content": "b"}),
+        chunk(0, {"tool_calls": [{"index": 0}]}),
+        chunk(1, {"content": "c"}),
+        chunk(0, {}, "tool_calls"),
+        chunk(1, {}, "stop"),
+        DONE_EVENT,
+    )
+
+    told = [(choice["index"], choice["delta"]) for chunk in chunks[2:] for choice in chunk["choices"]]
+    assert told == [
+        (0, {"reasoning_content": "hm"}),
+        (0, {"content": "ab"}),
+        (0, {"tool_calls": [{"index": 0}]}),
+        (1, {"content": "c"}),
+        (0, {}),
+        (1, {}),
+    ]
+
+
+def test_a_plain_answer_keeps_its_logprobs_as_they_come() -> None:
+    logprobs = {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": []}]}
+
+    chunks = gather(
+        exchange(n=2),
+        encode_event({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": logprobs}]}),
+        DONE_EVENT,
+    )
+
+    assert chunks[-1]["choices"][0]["logprobs"] == logprobs
+
+
+def test_a_plain_answer_that_is_cut_is_not_whole() -> None:
+    assert gather(exchange("completions", prompt="p", n=2), text(0, "a"), text(1, "b")) == []
+
+
 def test_an_error_event_is_kept_back() -> None:
     events, scanner = scan(
         exchange(), chunk(0, {"content": "a"}), encode_event({"error": {"code": 500, "message": "x"}})
@@ -130,8 +216,9 @@ def test_a_stream_cut_after_its_finish_is_finished() -> None:
         (exchange("embeddings"), False, "model"),
         (exchange("chat/completions"), True, "model"),
         (exchange("completions"), True, "model"),
-        (exchange("completions", echo=True), False, "echo"),
-        (exchange("completions", suffix="x"), False, "suffix"),
+        (exchange("completions", prompt=[1, 2], echo=True), False, "echo"),
+        (exchange("completions", prompt=["a", [1]], echo=True), False, "echo"),
+        (exchange("completions", prompt="a", echo=True, logprobs=0), False, "logprobs"),
         (exchange("completions", best_of=2), False, "best_of"),
     ],
 )
@@ -147,7 +234,11 @@ def test_what_would_be_ignored_in_silence_is_refused(asked: Exchange, is_embeddi
     [
         (exchange("embeddings"), True),
         (exchange(), False),
-        (exchange("completions", echo=False, suffix=None, best_of=1), False),
+        (exchange("completions", prompt=[1], echo=False, suffix=None, best_of=1), False),
+        (exchange("completions", prompt="a", echo=True), False),
+        (exchange("completions", prompt=["a", "b"], echo=True, suffix="x"), False),
+        (exchange("rerank", query="a", documents=["b"]), False),
+        (exchange("rerank", query="a", documents=["b"]), True),
     ],
 )
 def test_what_the_model_can_do_passes(asked: Exchange, is_embedding: bool) -> None:
@@ -198,6 +289,34 @@ def test_foreign_token_ids_are_explained() -> None:
     with pytest.raises(InvalidRequest, match="check_embedding_ctx_length"):
         explain_tokens(exchange("embeddings"), UpstreamRejected("Prompt contains invalid tokens"))
     explain_tokens(exchange("embeddings"), UpstreamRejected("something else"))
+
+
+@pytest.mark.parametrize(
+    ("message", "body", "param"),
+    [
+        ("Field 'n': Value must be between 1 <= value <= 4, but got 9", {}, "n"),
+        ("Failed to initialize samplers: failed to parse grammar", {"grammar": "x"}, "grammar"),
+        ("failed to parse grammar", {"response_format": {"type": "json_object"}}, "response_format"),
+        ("JSON schema error at #: unrecognized type x", {"json_schema": {"type": "x"}}, "json_schema"),
+        ("JSON schema error at #: unrecognized type x", {"tools": [{}]}, "tools"),
+        ("JSON schema error", {}, None),
+        ("something else", {"grammar": "x"}, None),
+    ],
+)
+def test_a_refused_field_is_named_where_the_sentence_tells_it(message: str, body: dict[str, Any], param: str) -> None:
+    error = UpstreamRejected(message)
+
+    explain_tokens(exchange(**body), error)
+
+    assert error.param == param
+
+
+@pytest.mark.parametrize("word", ["reranking", "embeddings", "completions"])
+def test_what_a_model_cannot_serve_is_the_callers_mistake(word: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        explain_failure(UpstreamUnavailable(f"status 501: This server does not support {word}. Start it with `--x`"))
+
+    assert (caught.value.param, caught.value.code) == ("model", "unsupported_model")
 
 
 def test_images_are_refused_by_models_of_text() -> None:

@@ -367,7 +367,7 @@ async def test_a_caller_that_waited_long_in_vain_counts_against_the_deployment(c
     failures = []
 
     for waited in (59.0, 61.0):
-        asking = asyncio.create_task(failover.first_success(call := make_call(), table.resolve(call)))
+        asking = asyncio.ensure_future(failover.first_success(call := make_call(), table.resolve(call)))
         await asyncio.sleep(0)
         clock.advance(waited)
         asking.cancel()
@@ -377,6 +377,30 @@ async def test_a_caller_that_waited_long_in_vain_counts_against_the_deployment(c
 
     assert failures == [0, 1]
     assert call.record.attempts[0].outcome == "cancelled"
+
+
+async def test_a_caller_that_leaves_a_queue_says_nothing_of_the_deployment(clock: FakeClock) -> None:
+    class Queueing(ScriptedProvider):
+        async def send(self, exchange: Exchange) -> Reply:
+            exchange.may_wait = True
+            return await super().send(exchange)
+
+    provider = Queueing("a")
+    provider.hangs = True
+    table = make_table({"small": ["a/m"]}, [provider])
+    healths = make_healths(clock)
+    asking = asyncio.ensure_future(
+        Failover(healths, Refusals(), clock).first_success(make_call(), table.resolve(make_call()))
+    )
+    await asyncio.sleep(0)
+
+    clock.advance(3600.0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    condition = healths.at("chat/completions").of(table.resolve(make_call()).deployments[0])
+    assert (condition.failures, condition.in_flight) == (0, 0)
 
 
 @pytest.mark.parametrize(("deployments", "seconds"), [(1, 600), (2, 300), (3, 200), (9, 120)])

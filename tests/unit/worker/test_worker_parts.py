@@ -18,9 +18,9 @@ from gateway.worker.engine import Plan, choose
 from gateway.worker.gguf_header import GgufSummary
 from gateway.worker.load_log import LoadLog
 from gateway.worker.machine import missing_features, why_library_missing, why_package_missing
-from gateway.worker.plan import make_plan
+from gateway.worker.plan import engine_socket, make_plan
 from gateway.worker.reports import Failure
-from gateway.worker.settings import WorkerSettings, parse_arguments
+from gateway.worker.settings import LONGEST_SOCKET_BYTES, WorkerSettings, parse_arguments
 from gateway.worker.xllamacpp_engine import _fill
 
 NEEDED = ["--model", "m.gguf", "--socket", "m.sock", "--name", "tiny"]
@@ -89,6 +89,29 @@ def test_embeddings_are_computed_one_at_a_time() -> None:
     assert plan(slots=8).slots == 8
 
 
+def test_an_exclusive_model_answers_one_at_a_time() -> None:
+    assert plan(exclusive=True, slots=8).slots == 1
+
+
+def test_an_engine_listens_beside_its_front_even_where_room_is_short() -> None:
+    front = Path("/" + "d" * (LONGEST_SOCKET_BYTES - 10) + "/m.sock")
+
+    assert engine_socket(Path("/run/m.sock")) == Path("/run/m-engine.sock")
+    assert len(str(front)) <= LONGEST_SOCKET_BYTES - 2
+    assert len(str(engine_socket(front))) <= LONGEST_SOCKET_BYTES
+
+
+def test_ranks_and_layers_on_a_gpu_are_passed_on() -> None:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+
+    _fill(params, plan(rerank=True, embedding=True, gpu_layers=7), Path("m-engine.sock"), xllamacpp)
+
+    assert params.pooling_type == xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+    assert (params.embedding, params.n_parallel, params.n_gpu_layers) == (True, 1, 7)
+
+
 def test_the_mean_is_taken_where_the_model_names_no_pooling() -> None:
     assert plan(embedding=True).mean_pooling
     assert not plan().mean_pooling
@@ -136,7 +159,7 @@ def test_a_parameter_that_the_binding_lost_is_named() -> None:
     params = SimpleNamespace(model=SimpleNamespace(path=""), cpuparams=threads, cpuparams_batch=threads)
 
     with pytest.raises(Failure, match="no parameter n_ctx") as caught:
-        _fill(params, plan(), SimpleNamespace())
+        _fill(params, plan(), Path("m-engine.sock"), SimpleNamespace())
 
     assert caught.value.exit_code == EXIT_NO_ENGINE
 
@@ -146,10 +169,10 @@ def test_the_installed_binding_has_every_parameter() -> None:
 
     params = xllamacpp.CommonParams()
 
-    _fill(params, plan(embedding=True, context_window=1024), xllamacpp)
+    _fill(params, plan(embedding=True, context_window=1024), Path("m-engine.sock"), xllamacpp)
 
     assert (params.n_ctx, params.n_parallel, params.cpuparams.n_threads) == (1024, 1, 3)
-    assert params.hostnames == ["m.sock"]
+    assert params.hostnames == ["m-engine.sock"]
 
 
 def test_a_directory_that_others_may_read_is_refused(tmp_path: Path) -> None:
@@ -186,7 +209,9 @@ def test_a_stale_socket_is_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_reason_of_a_failed_load_is_found_and_nothing_is_lost(tmp_path: Path, capfd) -> None:
+def test_the_reason_of_a_failed_load_is_found_and_nothing_is_lost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with LoadLog(tmp_path / "m.sock") as log:
         os.write(
             2,
@@ -199,7 +224,9 @@ def test_the_reason_of_a_failed_load_is_found_and_nothing_is_lost(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_crashed_load_wrote_is_passed_on_by_the_next_one(tmp_path: Path, capfd) -> None:
+def test_what_a_crashed_load_wrote_is_passed_on_by_the_next_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "m.load.log").write_text("GGML_ASSERT(x) failed\n")
 
     with LoadLog(tmp_path / "m.sock"):
