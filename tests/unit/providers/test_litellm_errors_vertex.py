@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
@@ -56,7 +57,7 @@ async def lane(asked: list[str]) -> AsyncIterator[LiteLLM]:
     account = {
         "type": "service_account",
         "project_id": "lab-1",
-        "private_key_id": "k",
+        "private_key_id": uuid4().hex,  # litellm remembers tokens by the whole of this, and ports come again
         "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         "client_email": "lab@lab-1.example",
         "token_uri": str(server.make_url("/token")),

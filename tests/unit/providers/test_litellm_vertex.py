@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -133,7 +134,7 @@ async def lane(server: TestServer, private_key: str) -> AsyncIterator[LiteLLM]:
     account = {
         "type": "service_account",
         "project_id": "lab-1",
-        "private_key_id": "1",
+        "private_key_id": uuid4().hex,  # litellm remembers tokens by the whole of this, and ports come again
         "private_key": private_key,
         "client_email": "gateway@lab-1.iam.gserviceaccount.com",
         "client_id": "1",
