@@ -74,7 +74,8 @@ class Route:
             return self
         first = _space(self.deployments[0])
         same = tuple(deployment for deployment in self.deployments if _space(deployment) == first)
-        return replace(self, deployments=same, larger=None, unfiltered=None)
+        patient = self.patient and self.patient.in_one_space  # it begins with the same deployment
+        return replace(self, deployments=same, larger=None, unfiltered=None, patient=patient)
 
 
 class RouteTable:

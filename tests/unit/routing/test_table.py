@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.call import Caller
@@ -99,3 +101,14 @@ def test_an_alias_may_be_called_other_and_its_deployments_are_configured_all_the
     route = make_table({"other": ["lab/tiny"]}).resolve(make_call("other"))
 
     assert [(deployment.label, deployment.is_configured) for deployment in route.deployments] == [("lab/tiny", True)]
+
+
+def test_vectors_are_not_waited_for_at_a_model_of_another_space() -> None:
+    route = make_table({"vectors": ["lab/e5", "lab/minilm", "cloud/e5"]}).resolve(make_call("vectors"))
+    waiting = replace(route, patient=replace(route, deployments=route.deployments[:2]))
+
+    found = waiting.in_one_space
+
+    assert [each.name for each in found.deployments] == ["lab/e5", "cloud/e5"]
+    assert found.patient is not None
+    assert [each.name for each in found.patient.deployments] == ["lab/e5"]
