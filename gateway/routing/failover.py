@@ -91,7 +91,8 @@ class Failover:
             return await self._first_of(call, route)
         except (UpstreamError, NoDeployment) as error:
             outcomes = {attempt.outcome for attempt in call.record.attempts}
-            if route.patient is None or outcomes.isdisjoint(_SPILLED) or not getattr(error, "failover", True):
+            may_go_on = isinstance(error, NoDeployment) or error.failover
+            if route.patient is None or outcomes.isdisjoint(_SPILLED) or not may_go_on:
                 raise
             call.record.told = -1
             return await self._first_of(call, route.patient)
