@@ -41,7 +41,7 @@ class ModelStatus:
     """How a model process is; `reason` is a sentence for the caller, so it names nothing of this machine.
 
     starting: it is loaded unasked, or again after a crash. idle: it is loaded when somebody connects. loading: somebody
-    did and is answered in time, once others have made room for it. waiting: that took longer than callers may wait.
+    did and is answered in time, once others have made room for it or the process that leaves has gone. waiting: that took longer than callers may wait.
     `restarts` is how often it was started again since the gateway runs.
     """
 

@@ -121,11 +121,13 @@ def _shown(name: str, value: object) -> str:
 
 
 def _local_models(config: Config) -> Iterator[str]:
+    from gateway.packaged import why_changed
     from gateway.processes import plan_models
 
+    models_dir = config.server.data_dir / "models"
     for plan in plan_models(config, Path()):
         yield (
-            f"{plan.name}: {_trouble_of(plan.file) or plan.file}"
+            f"{plan.name}: {_trouble_of(plan.file) or why_changed(plan.file, models_dir) or plan.file}"
             if plan.file.is_file()
             else (f"{plan.name}: {plan.file} is missing; {plan.remedy}")
         )

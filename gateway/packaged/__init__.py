@@ -23,6 +23,7 @@ from gateway.packaged.records import (
     record_file,
     take_print,
     verify,
+    why_changed,
 )
 
 __all__ = [
@@ -56,4 +57,5 @@ __all__ = [
     "take_print",
     "unregister",
     "verify",
+    "why_changed",
 ]

@@ -122,6 +122,21 @@ def verify(record: Record, models_dir: Path, progress: Progress = silent, *, tho
             _refresh(record, fresh, models_dir)
 
 
+def why_changed(file: Path, models_dir: Path) -> str:
+    """Return why the model that begins with `file` is not the one that was added; "" for one that is, or never was.
+
+    Nothing is written, and a file that was not written since is not read.
+    """
+    for record in read_records(models_dir):
+        if isinstance(record, Record) and record.file == file:
+            try:
+                for kept in record.files:
+                    _verify_file(record.name, kept, silent, thoroughly=False)
+            except PackagedModelError as error:
+                return str(error)
+    return ""
+
+
 def take_print(name: str, path: Path, progress: Progress = silent) -> KeptFile:
     """Return the file at `path` with its digest; raises OSError, and PackagedModelError if it is written meanwhile."""
     with path.open("rb") as stream:

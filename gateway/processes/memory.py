@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.processes.model_plan import parts_of
+
 MEBIBYTE = 1 << 20
 TURN_SECONDS = 5.0  # how long a model that is at work is left alone while another one waits for its memory
+REST_SECONDS = 1.0  # how long one is idle within its turn before its callers are taken to have gone
+REST_OF_LOADING = 0.25  # and how much of the time that its loading took, if that is longer
 LOOK_SECONDS = 0.2  # how often one that waits looks whether its time has come
 ALLOWANCE_BYTES = 64 * MEBIBYTE  # beside its file, for a model that was not measured yet
 
@@ -35,14 +39,18 @@ class Tenant:
         self.is_busy = False
         self.is_leaving = False
         self.used_at = 0.0
-        self.turn_ends = math.inf  # on the loop's clock
+        self.turn_ends = math.inf  # on the loop's clock, as `rests_since`
+        self.rest_seconds = 0.0
+        self.rests_since = 0.0
 
 
 class Budget:
     """The memory of one provider's models; None as `limit_bytes` is no limit.
 
-    Who wants memory gets it in the order of asking. Idle models make room at once, least recently used first, and none in
-    vain; one at work does when it has had `turn_seconds`, and another has waited as long.
+    Who wants memory gets it in the order of asking. Idle models make room, least recently used first, and none in vain:
+    at once when they have had their turn of `turn_seconds`, within it after a rest, since a caller that asks one thing
+    after the other would else have the model loaded for each. One at work does when it has had its turn, and another has
+    waited as long.
     """
 
     def __init__(self, limit_bytes: int | None = None, turn_seconds: float = TURN_SECONDS) -> None:
@@ -66,7 +74,7 @@ class Budget:
             return False
         tenant.is_busy = True
         tenant.is_leaving = False
-        tenant.turn_ends = math.inf
+        tenant.turn_ends, tenant.rest_seconds = math.inf, 0.0
         self._loaded.append(tenant)
         return True
 
@@ -99,14 +107,15 @@ class Budget:
             return True
         if self._waiting[0] is not tenant:
             return False
-        going = [*self._idle(), *(self._done_with_turn() if is_due else ())]
+        going = [*self._at_rest(), *(self._done_with_turn() if is_due else ())]
         if self._lacking(tenant.takes) <= _sum(going):
             self._see_off(going, tenant.takes, tenant.name)
         return False
 
     def start_turn(self, tenant: Tenant, loading_seconds: float) -> None:
-        """Note that `tenant` is ready; it is left at work for as long at least as its loading took."""
+        """Note that `tenant` is ready; it is left to its callers for as long at least as its loading took."""
         tenant.turn_ends = asyncio.get_running_loop().time() + max(self._turn_seconds, loading_seconds)
+        tenant.rest_seconds = max(REST_SECONDS, REST_OF_LOADING * loading_seconds)
 
     def release(self, tenant: Tenant) -> None:
         """Note that the process of `tenant` is gone; harmless when it was not loaded."""
@@ -119,6 +128,7 @@ class Budget:
         """Note that `tenant` has nothing to do from `now` on, in monotonic seconds."""
         tenant.is_busy = False
         tenant.used_at = now
+        tenant.rests_since = asyncio.get_running_loop().time()
         self._changed.set()
         self._see_off(self._idle(), 0, "the limit of memory")
 
@@ -146,6 +156,11 @@ class Budget:
     def _idle(self) -> list[Tenant]:
         return sorted((one for one in self._staying() if not one.is_busy), key=lambda one: one.used_at)
 
+    def _at_rest(self) -> list[Tenant]:
+        """Return the idle ones whose callers have had their turn, or are not likely to come back at once."""
+        now = asyncio.get_running_loop().time()
+        return [one for one in self._idle() if now >= min(one.turn_ends, one.rests_since + one.rest_seconds)]
+
     def _done_with_turn(self) -> list[Tenant]:
         now = asyncio.get_running_loop().time()
         return [one for one in self._staying() if one.is_busy and now >= one.turn_ends]
@@ -160,8 +175,8 @@ def mebibytes(count: int) -> int:
 
 
 def estimate(file: Path) -> int:
-    """Return how many bytes the model in `file` may take before it was measured; raises OSError."""
-    return file.stat().st_size + ALLOWANCE_BYTES
+    """Return how many bytes the model that begins with `file` may take before it was measured; raises OSError."""
+    return sum(part.stat().st_size for part in parts_of(file)) + ALLOWANCE_BYTES
 
 
 def resident_bytes(pid: int) -> int | None:

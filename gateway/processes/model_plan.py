@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-Print = tuple[int, int, int]  # inode, size in bytes, nanoseconds of the last change
+Print = tuple[int, int, int]  # inode of the first file, bytes of all, nanoseconds of the last change
+
+_PART = re.compile(r"(?P<name>.*)-00001-of-(?P<parts>\d{5})\.gguf", re.DOTALL)
 
 # llama.cpp parses files from strangers, so its process sees the machine's settings but none of the API keys.
 _SAFE_NAMES = frozenset({"HOME", "LANG", "PATH", "SYSTEMROOT", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"})
@@ -38,10 +41,20 @@ class ModelPlan:
     max_wait: float = 0.0
 
 
+def parts_of(file: Path) -> tuple[Path, ...]:
+    """Return the files of the model that begins with `file`: itself, and what llama.cpp reads with it by its name."""
+    found = _PART.fullmatch(file.name)
+    if found is None:
+        return (file,)
+    name, parts = found["name"], int(found["parts"])
+    others = (file.with_name(f"{name}-{part:05}-of-{parts:05}.gguf") for part in range(2, parts + 1))
+    return (file, *(other for other in others if other.is_file()))
+
+
 def print_of(file: Path) -> Print | None:
-    """Return what changes when a file is written or replaced, None while there is none."""
+    """Return what changes when a file of the model is written or replaced, None while there is none."""
     try:
-        known = file.stat()
+        known = [part.stat() for part in parts_of(file)]
     except OSError:
         return None
-    return known.st_ino, known.st_size, known.st_mtime_ns
+    return known[0].st_ino, sum(part.st_size for part in known), max(part.st_mtime_ns for part in known)

@@ -16,23 +16,18 @@ from gateway import logs
 from gateway.processes.door import Door
 from gateway.processes.memory import Budget, Tenant, TooLarge, estimate, mebibytes, resident_bytes
 from gateway.processes.model_plan import ModelPlan, Print, model_environment, print_of
+from gateway.processes.model_words import ended, is_hopeless, reason_of, sentence
 from gateway.processes.supervision import Child, Stop, Timing, cause_of
 from gateway.processes.vigil import FAREWELL, Limits, Vigil
 from gateway.rundir import ModelState, ModelStatus, write_status
 
-BAD_MODEL = 65  # the file is not a model that can be loaded
-NO_ENGINE = 69  # the llama.cpp binding is not installed or does not run on this processor
 LOOK_SECONDS = 2.0  # how often a missing file is looked for
 HOPELESS_SECONDS = 30.0  # how often a file that could not be loaded is looked at again
 FRESH_SECONDS = 5.0  # how long a loaded model is kept for whoever asked for it, before it counts as idle
-LEAVING_SECONDS = 600.0  # how long a process that makes room may take for the answers it has begun
+# How long a process that makes room may take for the answers it has begun: longer than any of them may last by default,
+# since none is interrupted for another; one that hangs is found by the vigil.
+LEAVING_SECONDS = 3600.0
 PATIENCE_SECONDS = 0.4  # a model process has nothing to lose once no worker speaks to it
-
-LONGEST_REASON = 300  # characters
-HOPELESS_REASONS = {
-    BAD_MODEL: "its file cannot be loaded",
-    NO_ENGINE: "its engine is not installed or does not run here",
-}
 
 
 class ModelProcess:
@@ -106,6 +101,7 @@ class ModelProcess:
             self._leaves = "evicted"
             logs.event("model_evicted", model=self._plan.name, reason=reason, mebibytes=mebibytes(self._tenant.takes))
             self._leaving = asyncio.create_task(self._part(child))
+            self._write("loading")  # who connects from now on is not met before that
 
     async def _part(self, child: Child) -> None:
         await child.write(FAREWELL)
@@ -201,18 +197,11 @@ class ModelProcess:
             logs.event("model_unloaded", model=self._plan.name, reason=self._details or "not used")
             return True
         self._has_failed = self._leaves != "evicted"
-        ended = f"its process ended ({cause_of(code)})."
-        self._reason = self._reason or _sentence(self._hopeless_reason(code)) or ended
-        details = self._details or ended
+        self._reason = self._reason or reason_of(code, is_limited=self._budget.limit_bytes is not None)
+        details = self._details or ended(code)
         logs.event("model_ended", level="error", model=self._plan.name, cause=cause_of(code), reason=details)
-        self._is_hopeless = self._is_hopeless or code in (BAD_MODEL, NO_ENGINE)
+        self._is_hopeless = self._is_hopeless or is_hopeless(code)
         return self._leaves == "evicted"
-
-    def _hopeless_reason(self, code: int) -> str:
-        reason = HOPELESS_REASONS.get(code, "")
-        if code == BAD_MODEL and self._budget.limit_bytes is not None:  # llama.cpp does not tell the one from the other
-            return f"{reason}, or not in the memory that it may take"
-        return reason
 
     async def _despair(self) -> None:
         """Wait until the file has changed."""
@@ -235,12 +224,14 @@ class ModelProcess:
             case "idle":
                 self._measure()
                 self._budget.note_idle(self._tenant, self._timing.clock())
+            case "leaving":
+                self._write("loading")
             case "unloaded":
                 self._leaves = self._leaves or "unloaded"
                 self._details = str(event.get("reason", ""))
             case "failed":
-                self._details = _sentence(str(event.get("reason", "")))
-                self._reason = _sentence(str(event.get("matter", "")))
+                self._details = sentence(str(event.get("reason", "")))
+                self._reason = sentence(str(event.get("matter", "")))
             case _:
                 self._pass_on(str(event.get("line", "")))
 
@@ -264,7 +255,7 @@ class ModelProcess:
         self._calming = asyncio.create_task(self._become_idle())
 
     def _give_up(self, error: TooLarge) -> None:
-        self._reason = self._details = _sentence(str(error))
+        self._reason = self._details = sentence(str(error))
         self._is_hopeless = True
 
     def _measure(self) -> bool:
@@ -291,9 +282,3 @@ class ModelProcess:
             write_status(self._plan.status, ModelStatus(state, self._reason, self._restarts))
         except OSError as error:  # a full disk must not end the gateway
             logs.event("status_not_written", level="error", model=self._plan.name, reason=str(error))
-
-
-def _sentence(clause: str) -> str:
-    # Text out of a model's file may be anything; what is not Unicode would not go into a log line.
-    cut = clause.encode(errors="replace").decode().strip()[:LONGEST_REASON]
-    return cut if not cut or cut.endswith(".") else f"{cut}."

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.processes.activity import Activity, activity_of
 from gateway.processes.memory import private_bytes
 from gateway.processes.supervision import Child
 
@@ -25,6 +26,10 @@ _GIBIBYTE = 1 << 30
 _LOADING_SECONDS, _LOADING_SECONDS_A_GIBIBYTE = 300.0, 120.0
 # A quarter of the speed that one thread of an old processor has, for the longest piece that the engine computes at once.
 _SILENT_SECONDS, _SILENT_SECONDS_A_TOKEN_AND_GIBIBYTE = 60.0, 0.25
+# What was measured may have been short texts, for which a token takes less, on a machine that had nothing else to do.
+_TIMES_SLOWER = 12.0
+# A process that neither computes nor reads from the disk does not work, however long its work may take.
+_STILL_SECONDS, _STILL_CPU_SECONDS = 60.0, 1.0
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -43,9 +48,33 @@ class Limits:
     def loading(self) -> float:
         return _LOADING_SECONDS + _LOADING_SECONDS_A_GIBIBYTE * self.size / _GIBIBYTE
 
-    def silent(self, step_tokens: int) -> float:
-        """Return the limit of an engine that computes up to `step_tokens` tokens before it can say anything."""
-        return _SILENT_SECONDS + _SILENT_SECONDS_A_TOKEN_AND_GIBIBYTE * step_tokens * self.size / _GIBIBYTE
+    def silent(self, step_tokens: int, seconds_a_token: float | None = None) -> float:
+        """Return the limit of an engine that computes up to `step_tokens` tokens before it can say anything.
+
+        `seconds_a_token` is what it took of late, None where that is not known.
+        """
+        a_token = _SILENT_SECONDS_A_TOKEN_AND_GIBIBYTE * self.size / _GIBIBYTE
+        if seconds_a_token is not None:
+            a_token = min(a_token, _TIMES_SLOWER * seconds_a_token)
+        return _SILENT_SECONDS + a_token * step_tokens
+
+
+class Stillness:
+    """How long a silent process has done nothing, by what the system counts of its work."""
+
+    def __init__(self) -> None:
+        self._since = 0.0  # in seconds of its silence
+        self._done: Activity | None = None
+
+    def note(self, silent_seconds: float, done: Activity | None) -> float:
+        """Return for how much of its silence it has done nothing, where it has `done` so much in all."""
+        if done is None or self._done is None or silent_seconds < self._since or _moved(self._done, done):
+            self._since, self._done = silent_seconds, done
+        return silent_seconds - self._since
+
+
+def _moved(before: Activity, now: Activity) -> bool:
+    return now.cpu_seconds - before.cpu_seconds >= _STILL_CPU_SECONDS or now.page_reads > before.page_reads
 
 
 class Vigil:
@@ -59,6 +88,9 @@ class Vigil:
         self._step_tokens = 0
         self._is_asked = False
         self._silent = 0.0
+        self._still = 0.0
+        self._stillness = Stillness()
+        self._seconds_a_token: float | None = None
 
     async def keep(self) -> str:
         """Return why the process must be given up, as a sentence for callers, once that is so."""
@@ -79,9 +111,12 @@ class Vigil:
         self._loaded.set()
 
     def note_answer(self, event: Mapping[str, Any]) -> None:
-        """Take note of the process's answer, which says how long its engine has been silent."""
+        """Take note of the process's answer, which says how long its engine has been silent, and how fast it was before."""
         seconds = event.get("silent_seconds")
         self._silent = float(seconds) if isinstance(seconds, int | float) else 0.0
+        self._still = self._stillness.note(self._silent, activity_of(self._child.pid))
+        measured = event.get("seconds_a_token")
+        self._seconds_a_token = float(measured) if isinstance(measured, int | float) else None
         self._is_asked = False
 
     async def _watch_life(self) -> str:
@@ -104,7 +139,8 @@ class Vigil:
     def _complaint(self) -> str:
         if self._is_asked:
             return "its process did not answer any more."
-        if self._silent > self._limits.silent(self._step_tokens):
+        limit = self._limits.silent(self._step_tokens, self._seconds_a_token)
+        if self._silent > limit or self._still > _STILL_SECONDS:
             return "it was at work without getting on."
         return ""
 

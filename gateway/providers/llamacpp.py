@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -95,7 +95,9 @@ class LlamaCpp:
         if exchange.endpoint == "completions" and body.get("max_tokens") is None:
             body["max_tokens"] = DEFAULT_COMPLETION_TOKENS
         if local.max_wait > 0.0:
-            exchange.may_wait, exchange.patience = True, QueuePatience(exchange.patience, local.max_wait)
+            at_work = partial(_at_work, local.socket)
+            patience = QueuePatience(exchange.patience, local.max_wait, local.state, at_work)
+            exchange.may_wait, exchange.patience = True, patience
         was_at_work = partial(_was_at_work, local.socket, exchange) if is_sound else _was_not_there
         suspicion = Suspicion(self._crashes, print_of(body, exchange.caller), was_at_work)
         begin_exchange(exchange, alone=suspicion.alone)
@@ -158,11 +160,16 @@ def _was_at_work(path: Path, exchange: Exchange) -> bool | None:
 
     None where it was not working on it.
     """
-    try:
-        at_work = path.with_suffix(".work").read_text(encoding="utf-8").split()
-    except OSError:
-        return None
+    at_work = _at_work(path)
     return len(at_work) == 1 if exchange.ticket in at_work else None
+
+
+def _at_work(path: Path) -> Sequence[str]:
+    """Return the requests that the process at the socket `path` wrote down as being answered."""
+    try:
+        return path.with_suffix(".work").read_text(encoding="utf-8").split()
+    except OSError:
+        return ()
 
 
 def _was_not_there() -> None:

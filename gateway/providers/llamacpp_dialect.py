@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from gateway.errors import ContextLengthExceeded, InvalidRequest, UpstreamError, UpstreamRejected
@@ -109,22 +110,30 @@ def check_dimensions(asked: int, reply: Mapping[str, Any]) -> None:
         )
 
 
-def tidy_completion(reply: Payload) -> Payload:
-    """Return a legacy completion whose logprobs have the legacy form."""
+def tidy_completion(reply: Payload, told: dict[int, int] | None = None) -> Payload:
+    """Return a legacy completion, or a chunk of one, whose logprobs have the legacy form.
+
+    `told` is how many characters of each choice came in chunks before, and is brought up to date.
+    """
+    before = {} if told is None else told
     for choice in reply.get("choices", ()):
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
-            choice["logprobs"] = _legacy_logprobs(logprobs["content"])
+            index = choice.get("index", 0)
+            ends = list(
+                accumulate((len(token["token"]) for token in logprobs["content"]), initial=before.get(index, 0))
+            )
+            choice["logprobs"] = _legacy_logprobs(logprobs["content"], ends[:-1])
+            before[index] = ends[-1]
     return reply
 
 
-def _legacy_logprobs(tokens: Sequence[Mapping[str, Any]]) -> Payload:
-    texts = [token["token"] for token in tokens]
+def _legacy_logprobs(tokens: Sequence[Mapping[str, Any]], offsets: Sequence[int]) -> Payload:
     return {
-        "tokens": texts,
+        "tokens": [token["token"] for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
         "top_logprobs": [{top["token"]: top["logprob"] for top in token["top_logprobs"]} for token in tokens],
-        "text_offset": [len("".join(texts[:place])) for place in range(len(texts))],
+        "text_offset": offsets,
     }
 
 
@@ -144,6 +153,8 @@ class LlamaCppScanner(SseScanner):
         super().__init__(keep_usage=exchange.wants_usage or not exchange.stream, choices=self._for_each * len(prompts))
         self._echoed = prompts if ECHO in exchange.body else None
         self._gathered: dict[int, Payload] | None = None if exchange.stream else {}
+        self._is_legacy = exchange.endpoint == "completions"
+        self._characters: dict[int, int] = {}  # of each choice, told with logprobs
         self._created: Any = None
         self._usages: list[Payload] = []
         self._last: Payload = {}
@@ -182,19 +193,25 @@ class LlamaCppScanner(SseScanner):
             self.started = True
             self._created = payload.get("created")
             yield from self._beginnings(payload)
+        self._settle(payload)
+        if not any(_says_something(choice) for choice in payload.get("choices", ())):
+            return
+        if self._gathered is None:
+            yield encode_event(payload)
+        elif not self._gather(payload):
+            yield from self._let_go()
+            yield encode_event(payload)
+
+    def _settle(self, payload: Payload) -> None:
+        """Bring a chunk to the OpenAI wire."""
         payload["created"] = self._created
         self._last = payload
         for choice in payload.get("choices", ()):
             delta = choice.get("delta")
             if isinstance(delta, dict) and delta.pop("role", None) is not None and delta.get("content") is None:
                 delta.pop("content", None)
-        if not any(_says_something(choice) for choice in payload.get("choices", ())):
-            return
-        if self._gathered is None:
-            yield encode_event(tidy_completion(payload))
-        elif not self._gather(payload):
-            yield from self._let_go()
-            yield encode_event(payload)
+        if self._is_legacy:
+            tidy_completion(payload, self._characters)
 
     def _beginnings(self, first: Payload) -> Iterator[bytes]:
         told: Payload

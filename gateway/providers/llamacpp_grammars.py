@@ -18,7 +18,8 @@ LARGEST_GRAMMAR = 1 << 16  # characters, of a schema too
 LARGEST_PATTERN = 500
 DEEPEST = 64  # brackets or schemas within each other
 MOST_REPETITIONS = 10_000  # of one grammar or pattern, all together
-MOST_WAYS = 1000  # to go on at one place; values of an enumeration
+MOST_WAYS = 1000  # to go on at one place; values and alternatives of a schema, 0.1 s for a token
+MOST_OPTIONAL = 500  # properties that may be left out, 0.3 s; of twice as many the grammar takes ten times as long
 MOST_SKIPS = 32  # things in a row that may be left out
 _MOST_ROUNDS = 16  # over all rules, until it is known how each may begin
 
@@ -65,7 +66,12 @@ def _check_tools(tools: Any) -> None:
 def _check_schema(schema: Any) -> None:
     if len(dump(schema)) > LARGEST_GRAMMAR:
         raise Fault(f"has a schema of more than {LARGEST_GRAMMAR} characters.")
-    for pattern in _patterns_in(schema):
+    size = _Size()
+    for part in _parts_of(schema):
+        size.add(part)
+        pattern = part.get("pattern")
+        if not isinstance(pattern, str):
+            continue
         if len(pattern) > LARGEST_PATTERN:
             raise Fault(f"has a pattern of more than {LARGEST_PATTERN} characters.")
         reading = _Reading({})
@@ -73,7 +79,32 @@ def _check_schema(schema: Any) -> None:
             reading.read(found.lastgroup or "", found.group())
 
 
-def _patterns_in(schema: Any) -> Iterator[str]:
+class _Size:
+    """How many values, alternatives and optional properties a schema has; properties count more in company."""
+
+    def __init__(self) -> None:
+        self._ways = self._optional = self._squares = 0
+        self._joins = False
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Take one more schema within the whole; raises Fault."""
+        self._ways += sum(len(part[name]) for name in ("enum", "anyOf", "oneOf") if isinstance(part.get(name), list))
+        if self._ways > MOST_WAYS:
+            raise Fault(f"has more than {MOST_WAYS} values and alternatives, all together.")
+        properties, required = part.get("properties"), part.get("required")
+        self._joins = self._joins or "allOf" in part
+        if isinstance(properties, dict):
+            named = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+            optional = len(properties.keys() - named)
+            self._optional += optional
+            self._squares += optional**2
+        if (self._optional**2 if self._joins else self._squares) > MOST_OPTIONAL**2:
+            raise Fault(
+                f"has more than {MOST_OPTIONAL} properties that are not required in one object, or too many in all."
+            )
+
+
+def _parts_of(schema: Any) -> Iterator[Mapping[str, Any]]:
     level, depth = [schema], 0
     while level:
         if depth > 2 * DEEPEST:  # a schema within another is two levels of JSON
@@ -83,8 +114,7 @@ def _patterns_in(schema: Any) -> Iterator[str]:
         for value in level:
             if isinstance(value, dict):
                 inner += value.values()
-                if isinstance(value.get("pattern"), str):
-                    yield value["pattern"]
+                yield value
             elif isinstance(value, list):
                 if len(value) > MOST_WAYS:
                     raise Fault(f"has a list of more than {MOST_WAYS} values.")
@@ -95,6 +125,8 @@ def _patterns_in(schema: Any) -> Iterator[str]:
 def _check_grammar(grammar: Any) -> None:
     if not isinstance(grammar, str) or len(grammar) > LARGEST_GRAMMAR or "\0" in grammar:
         raise Fault(f"must be text of at most {LARGEST_GRAMMAR} characters.")
+    if grammar.lstrip().startswith("%"):  # of other notations nothing is bounded here
+        raise Fault("must be in llama.cpp's own notation (GBNF).")
     rules: list[list[tuple[str, str]]] = [[]]
     for found in _GBNF.finditer(grammar):
         kind = found.lastgroup or ""

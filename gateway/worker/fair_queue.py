@@ -8,11 +8,14 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 MOST_REMEMBERED = 1000  # callers whose last turn is known
 FADING = 0.8  # what a measurement is worth after the next one
 # What is taken for granted until answers were measured: a small model on a slow machine.
 FIRST_TOKENS, FIRST_SECONDS = 60.0, 3.0
+FIRST_READING_SECONDS = 0.1  # where answers are not written: vectors and ranks
+ENOUGH_ANSWERS = 20  # for a measurement on which more depends than when somebody comes back
 SHORTEST_WAIT_SECONDS = 1.0
 
 
@@ -24,22 +27,36 @@ class QueueFull(Exception):
         self.retry_after = retry_after
 
 
+class Work(NamedTuple):
+    """What a request is about: so many `answers`, of `most_tokens` each at most, None where it did not say.
+
+    `places` is how many of them the model writes together.
+    """
+
+    answers: int = 1
+    most_tokens: int | None = None
+    places: int = 1
+
+
+ONE_ANSWER = Work()
+
+
 class Ticket:
     """The place of one request; `position` is how many places it was from the model when it came, 0 for none.
 
-    `most_tokens` is the longest answer it may get, None where it did not say. `turn` is called when it may be asked.
+    `work` is what it asks for. `turn` is called when it may be asked.
     What is asked in pieces has a turn for each: `began` is when the last one came, None while it waits for another.
     One that is to be `alone` is answered while no other is.
     """
 
-    __slots__ = ("_waited", "alone", "began", "caller", "entered", "most_tokens", "position", "turn", "worked")
+    __slots__ = ("_waited", "alone", "began", "caller", "entered", "position", "turn", "work", "worked")
 
     def __init__(
-        self, caller: str, most_tokens: int | None, turn: Callable[[], None], entered: float, *, alone: bool = False
+        self, caller: str, work: Work, turn: Callable[[], None], entered: float, *, alone: bool = False
     ) -> None:
         self.alone = alone
         self.caller = caller
-        self.most_tokens = most_tokens
+        self.work = work
         self.turn = turn
         self.entered = entered
         self.began: float | None = None
@@ -62,36 +79,49 @@ class Ticket:
 
 
 class Pace:
-    """What answers of late were like: tokens of one, and tokens a second of one among the others."""
+    """What answers of late were like: tokens of one, and tokens a second of one place among the others."""
 
-    def __init__(self) -> None:
-        self._tokens, self._seconds, self._answers = FIRST_TOKENS, FIRST_SECONDS, 1.0
+    def __init__(self, first_seconds: float) -> None:
+        self._tokens, self._seconds = FIRST_TOKENS, first_seconds
+        self._lengths, self._requests = FIRST_TOKENS, 1.0
+        self._noted = 0
 
-    def note(self, tokens: int, seconds: float) -> None:
-        """Take note of an answer; one that was broken off before its first token says nothing."""
+    def note(self, tokens: int, seconds: float, answers: int = 1) -> None:
+        """Take note of a request; one that was broken off before its first token says nothing."""
         if tokens > 0 and seconds > 0.0:
+            if not self._noted:
+                self._tokens = self._seconds = self._lengths = self._requests = 0.0  # of a guess nothing is kept
             self._tokens = self._tokens * FADING + tokens
             self._seconds = self._seconds * FADING + seconds
-            self._answers = self._answers * FADING + 1.0
+            self._lengths = self._lengths * FADING + tokens / answers
+            self._requests = self._requests * FADING + 1.0
+            self._noted += 1
 
     @property
     def tokens_per_second(self) -> float:
         return self._tokens / self._seconds
 
-    def expect(self, most_tokens: int | None) -> float:
-        """Return how many tokens an answer will have that may have no more than `most_tokens`."""
-        usual = self._tokens / self._answers
-        return usual if most_tokens is None else min(usual, float(most_tokens))
+    @property
+    def seconds_a_token(self) -> float | None:
+        """How long one token took, None before enough answers were measured."""
+        return None if self._noted < ENOUGH_ANSWERS else self._seconds / self._tokens
+
+    def expect(self, work: Work = ONE_ANSWER) -> float:
+        """Return how many tokens all answers to a request will have together."""
+        usual = self._lengths / self._requests
+        return work.answers * (usual if work.most_tokens is None else min(usual, float(work.most_tokens)))
 
 
 class FairQueue:
-    """Lets `slots` requests at a time through: the caller whose last turn is longest ago first, its oldest request first.
+    """Lets requests for `slots` places at a time through: the caller whose last turn is longest ago first, its oldest
+    request first.
 
-    No more than `max_waiting` wait. Nobody who has begun is ever asked to stop.
+    One that needs several places waits until there are as many, and nobody passes it meanwhile: an engine would let it wait
+    for as long as others come. No more than `max_waiting` wait. Nobody who has begun is ever asked to stop.
     """
 
-    def __init__(self, slots: int, max_waiting: int) -> None:
-        self.pace = Pace()
+    def __init__(self, slots: int, max_waiting: int, first_seconds: float = FIRST_SECONDS) -> None:
+        self.pace = Pace(first_seconds)
         self._slots = slots
         self._max_waiting = max_waiting
         self._running: set[Ticket] = set()
@@ -113,7 +143,7 @@ class FairQueue:
         now: float,
         turn: Callable[[], None],
         *,
-        most_tokens: int | None = None,
+        work: Work = ONE_ANSWER,
         most_waiting: int | None = None,
         alone: bool = False,
     ) -> Ticket:
@@ -121,7 +151,7 @@ class FairQueue:
 
         It is refused, with QueueFull, when it would have to wait behind `most_waiting` others, or as many as ever may.
         """
-        ticket = Ticket(caller, most_tokens, turn, now, alone=alone)
+        ticket = Ticket(caller, work, turn, now, alone=alone)
         if not self._waiting and self._has_room(ticket):
             self._begin(ticket, now)
             return ticket
@@ -135,7 +165,7 @@ class FairQueue:
         """Take a request out, answered or not, and let the next one begin; `tokens` is what was written for it."""
         if ticket in self._running:
             self._running.discard(ticket)
-            self.pace.note(tokens, ticket.worked_until(now))
+            self.pace.note(tokens, ticket.worked_until(now) * ticket.work.places, ticket.work.answers)
         else:
             self._drop(ticket)
         self._fill(now)
@@ -155,7 +185,8 @@ class FairQueue:
         rate = self.pace.tokens_per_second
         tokens = 0.0
         for ticket in itertools.chain(self._running, *self._waiting.values()):
-            tokens += max(0.0, self.pace.expect(ticket.most_tokens) - ticket.worked_until(now) * rate)
+            done = ticket.worked_until(now) * rate * ticket.work.places
+            tokens += max(0.0, self.pace.expect(ticket.work) - done)
         return max(SHORTEST_WAIT_SECONDS, tokens / (rate * self._slots))
 
     def _fill(self, now: float) -> None:
@@ -165,7 +196,8 @@ class FairQueue:
     def _has_room(self, ticket: Ticket) -> bool:
         if ticket.alone or any(other.alone for other in self._running):
             return not self._running
-        return len(self._running) < self._slots
+        taken = sum(other.work.places for other in self._running)
+        return not self._running or taken + ticket.work.places <= self._slots
 
     def _begin(self, ticket: Ticket, now: float) -> None:
         ticket.began = now

@@ -22,7 +22,7 @@ from gateway.worker.engine import Answer, Body, LoadedModel
 from gateway.worker.fair_queue import FairQueue, QueueFull, Ticket
 from gateway.worker.front_refusals import LARGEST_BODY_BYTES, Refusal, answer_or_refuse, refusing
 from gateway.worker.token_count import TokenCount
-from gateway.worker.turns import Turns, ask_in_turns
+from gateway.worker.turns import Turns, ask_in_turns, work_of
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank")
 BACKLOG = 1024
@@ -50,7 +50,8 @@ class _EventStream(web.StreamResponse):
 
 
 class Front:
-    """Serves `model`; `tell` gets "busy" when the first request begins and "idle" when the last one has ended.
+    """Serves `model`; `tell` gets "busy" when the first request begins and "idle" when the last one has ended, and
+    "leaving" when no more are taken.
 
     `work` is a file that always has the names of the requests at work: should this process end, it tells by which.
     """
@@ -73,6 +74,11 @@ class Front:
         self._unused: asyncio.TimerHandle | None = None
         self._is_over = asyncio.Event()
 
+    @property
+    def seconds_a_token(self) -> float | None:
+        """How long the model takes for a token, None before that was measured."""
+        return self._queue.pace.seconds_a_token
+
     async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> None:
         """Serve on `listener`, tell `ready`, and return when nobody has asked for `keep_alive` seconds."""
         runner = web.AppRunner(self._application(), access_log=None, handler_cancellation=True)
@@ -86,6 +92,7 @@ class Front:
             # Who connects from here on is met by the next process. A server that closes drops what it has just accepted,
             # so that is given the time to become a connection.
             asyncio.get_running_loop().remove_reader(listener)
+            self._tell("leaving")
             await asyncio.sleep(LAST_LOOK_SECONDS)
             await site.stop()
             await self._see_out(runner)
@@ -131,12 +138,13 @@ class Front:
             return await self._answer(request, body, ticket)
 
     async def _tell_place(self, request: web.Request) -> web.Response:
-        """Tell how a request fares: the seconds since its turn came, null while it waits."""
+        """Tell how a request fares: the seconds since its turn came, null while it waits, and how long all here take."""
         ticket = self._tickets.get(request.match_info["request"])
         if ticket is None:
             raise Refusal(404, "not_found_error", "No such request is here.")
         now = asyncio.get_running_loop().time()
-        return web.json_response({"seconds": None if ticket.began is None else now - ticket.began})
+        seconds = None if ticket.began is None else now - ticket.began
+        return web.json_response({"seconds": seconds, "retry_after": self._queue.wait_seconds(now)})
 
     async def _read(self, request: web.Request) -> dict[str, Any]:
         try:
@@ -157,7 +165,7 @@ class Front:
                 request.headers.get("x-gateway-caller", ""),
                 clock(),
                 turn.set,
-                most_tokens=_most_tokens(body),
+                work=work_of(request.path, body),
                 most_waiting=_count(request.headers.get("x-gateway-max-queue")),
                 alone="x-gateway-alone" in request.headers,
             )
@@ -194,6 +202,8 @@ class Front:
             raise Refusal(500, "server_error", f"The model gave no answer: {error}.", _told(ticket)) from error
         try:
             headers = _told(ticket) | {"Content-Type": answer.content_type}
+            if answer.status == 503:
+                headers |= _retry(self._queue.wait_seconds(asyncio.get_running_loop().time()))
             if answer.status == 200 and answer.content_type == EVENT_STREAM:
                 return await self._relay(request, answer, headers)
             pieces = [piece async for piece in _counted(answer, request[TOKENS])]
@@ -256,15 +266,6 @@ def _told(ticket: Ticket, now: float | None = None) -> dict[str, str]:
 
 def _retry(seconds: float) -> dict[str, str]:
     return {"Retry-After": str(math.ceil(seconds))}
-
-
-def _most_tokens(body: Body) -> int | None:
-    """Return how many tokens all choices may have together, None where that is not said."""
-    given = body.get("max_completion_tokens") or body.get("max_tokens")
-    choices = body.get("n")
-    if not isinstance(given, int) or given <= 0:
-        return None
-    return given * (choices if isinstance(choices, int) and choices > 0 else 1)
 
 
 def _count(text: str | None) -> int | None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 from gateway.worker.confinement import claim_socket, confine, limit_memory
 from gateway.worker.cut_inputs import CutInputs
 from gateway.worker.engine import LoadedModel, Plan, choose
-from gateway.worker.fair_queue import FairQueue
+from gateway.worker.fair_queue import FIRST_READING_SECONDS, FIRST_SECONDS, FairQueue
 from gateway.worker.gguf_header import GgufError, GgufSummary, check_gguf
 from gateway.worker.plan import engine_socket, make_plan, usable_cores
 from gateway.worker.pulse import Pulse, Pulsing, Vitals, pulse_of_server
@@ -90,7 +90,9 @@ class Mind:
 
     def __init__(self, front: Front, vitals: Vitals, reports: Reports, loop: asyncio.AbstractEventLoop) -> None:
         self._words = {
-            b"alive?": lambda: reports.send("alive", silent_seconds=round(vitals.silent_seconds(), 3)),
+            b"alive?": lambda: reports.send(
+                "alive", silent_seconds=round(vitals.silent_seconds(), 3), seconds_a_token=front.seconds_a_token
+            ),
             b"leave": front.leave,
         }
         self._loop = loop
@@ -113,7 +115,8 @@ def _surround(model: LoadedModel, settings: WorkerSettings, plan: Plan) -> Loade
 def _make_front(model: LoadedModel, settings: WorkerSettings, plan: Plan, reports: Reports) -> Front:
     from gateway.worker.front import Front, Manners
 
-    queue = FairQueue(plan.slots, settings.max_waiting)
+    first_seconds = FIRST_READING_SECONDS if plan.embedding or plan.rerank else FIRST_SECONDS
+    queue = FairQueue(plan.slots, settings.max_waiting, first_seconds)
     manners = Manners(settings.max_wait, settings.keep_alive, settings.exclusive)
     return Front(model, queue, manners, reports.send, work_file(settings.socket))
 

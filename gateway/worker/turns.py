@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.worker.engine import Answer, Body, LoadedModel
-from gateway.worker.fair_queue import FairQueue, Ticket
+from gateway.worker.fair_queue import FairQueue, Ticket, Work
 from gateway.worker.told import Told, body_of, refuse
 
 MOST_IN_PIECE = 16  # inputs or documents
@@ -108,6 +108,15 @@ def _pieces(path: str, body: Body) -> Iterator[Body]:
             start, size = place, 0
         size += weight
     yield {**body, kind.field: given[start] if kind.single and given else given[start:]}
+
+
+def work_of(path: str, body: Body) -> Work:
+    """Return how much a request asks for: an answer for each choice to each prompt, or for each input or document."""
+    kind = _KINDS.get(path)
+    given = body.get(kind.field) if kind else None
+    parts = len(given) if isinstance(given, list) and not any(isinstance(part, int) for part in given) else 1
+    most = body.get("max_completion_tokens") or body.get("max_tokens")
+    return Work(max(1, parts) * _choices(body), most if isinstance(most, int) and most > 0 else None, _choices(body))
 
 
 def _weight(part: Any) -> int:

@@ -45,6 +45,7 @@ class XllamaCpp:
 
     def start(self, plan: Plan) -> LoadedModel:
         from gateway.worker.engine_socket import EngineSocket, await_health  # brings in aiohttp
+        from gateway.worker.form_check import FormCheck
         from gateway.worker.tool_check import ToolCheck
 
         try:
@@ -61,7 +62,7 @@ class XllamaCpp:
             except RuntimeError as error:
                 raise Failure(f"{plan.model.name}: {log.reason() or error}", EXIT_BAD_MODEL) from error
         await_health(path)
-        return FillIn(ToolCheck(EngineSocket(path, server)))
+        return FillIn(ToolCheck(FormCheck(EngineSocket(path, server))))
 
 
 def _fill(params: Any, plan: Plan, path: Path, binding: Any) -> None:

@@ -36,6 +36,8 @@ SCHEMA = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
+LISTS = {"type": "array", "items": {"$ref": "#/$defs/lists"}, "minItems": 1}
+ENDLESS = {"$defs": {"lists": {"anyOf": [LISTS, {**LISTS, "maxItems": 3}]}}, "$ref": "#/$defs/lists"}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 LONG_PROMPT = "Here is a list of words: " + "word bird tree " * 40
 
@@ -284,6 +286,37 @@ async def test_logprobs_are_streamed_with_their_tokens(chat: Client) -> None:
     assert "".join(token["token"] for token in rated) == "".join(d.get("content") or "" for d in deltas(events))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_nothing_of_a_stop_string_is_among_the_logprobs(chat: Client, stream: bool) -> None:
+    """One engine tells the beginning of the token in which it stopped, the other no part of it."""
+    text = await say(chat, "Name some colours.", max_tokens=20)
+    stop = text[6:14]
+    body = ask("Name some colours.", max_tokens=20, stop=[stop], logprobs=True)
+
+    if stream:
+        choices = [chunk["choices"][0] async for chunk in chat.stream(CHAT, body) if chunk["choices"]]
+        content = "".join(choice["delta"].get("content") or "" for choice in choices)
+        tokens = [token for choice in choices for token in (choice.get("logprobs") or {"content": []})["content"]]
+    else:
+        choice = (await reply(chat, CHAT, body))["choices"][0]
+        content, tokens = choice["message"]["content"], choice["logprobs"]["content"]
+
+    assert content == text[:6]
+    assert content.startswith("".join(token["token"] for token in tokens))
+
+
+async def test_a_token_that_is_ruled_out_is_not_drawn_for_want_of_a_likely_one(chat: Client) -> None:
+    """What else the grammar permits is nowhere near the likeliest tokens."""
+    grammar = 'root ::= "4" | "\u0c20"'
+    question = "What is 2+2? Answer with a number."
+    choice = (await reply(chat, CHAT, ask(question, grammar=grammar, logprobs=True)))["choices"][0]
+    first = choice["logprobs"]["content"][0]
+
+    said = await say(chat, question, grammar=grammar, logit_bias={str(first["id"]): -100}, max_tokens=3)
+
+    assert (first["token"], said) == ("4", "\u0c20")
+
+
 @pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty"])
 async def test_a_penalty_keeps_words_from_coming_back(chat: Client, penalty: str) -> None:
     async def different_tokens(**fields: Any) -> int:
@@ -439,6 +472,26 @@ async def test_a_form_that_makes_no_sense_is_refused(chat: Client, fields: dict[
 
     assert (status, body["error"]["type"]) == (400, "invalid_request_error")
     assert await say(chat, max_tokens=1)
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("grammar", 'root ::= a\na ::= "x" a "b" | "x" a "c"'),
+        ("json_schema", ENDLESS),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": ENDLESS}}),
+    ],
+)
+async def test_a_form_whose_ways_multiply_is_refused_by_its_field(
+    chat: Client, path: str, name: str, form: Any
+) -> None:
+    """Each token would take twice as long as the one before; after thirty of them the process is killed as one that hangs."""
+    body = ask(max_tokens=60, **{name: form})
+
+    status, told = await chat.post(path, {"prompt": "[[[", **body} if path == COMPLETIONS else body)
+
+    assert (status, told["error"]["param"], told["error"]["code"]) == (400, name, "invalid_value")
 
 
 @ours_alone("llama.cpp's server has the last word there")

@@ -22,6 +22,16 @@ HANGING_FORMAT = {
     "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "^" + "(a?a?a?a?a?a?)*" * 30 + "$"}},
 }
 
+MULTIPLYING = 'root ::= a\na ::= "x" a "b" | "x" a "c"'
+LISTS = {"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": 1}
+MULTIPLYING_FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "a",
+        "schema": {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [LISTS, {**LISTS, "maxItems": 3}]}}},
+    },
+}
+
 
 @pytest.fixture(autouse=True)
 def unharmed(gateway: Gateway) -> Iterator[None]:
@@ -40,6 +50,9 @@ def unharmed(gateway: Gateway) -> Iterator[None]:
         ("chat/completions", {**CHAT, "grammar": HANGING}, "grammar"),
         ("completions", {**TEXT, "grammar": HANGING}, "grammar"),
         ("chat/completions", {**CHAT, "response_format": HANGING_FORMAT}, "response_format"),
+        ("chat/completions", {**CHAT, "grammar": MULTIPLYING}, "grammar"),
+        ("completions", {**TEXT, "grammar": MULTIPLYING}, "grammar"),
+        ("chat/completions", {**CHAT, "response_format": MULTIPLYING_FORMAT}, "response_format"),
         ("chat/completions", {**CHAT, "functions": [{"name": "f"}], "function_call": {"name": "f"}}, "functions"),
         ("chat/completions", {**CHAT, "modalities": ["audio"]}, "modalities"),
         ("chat/completions", {**CHAT, "guided_regex": "[0-9]+"}, "guided_regex"),

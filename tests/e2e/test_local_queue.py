@@ -14,8 +14,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.worker.engine import ENGINE_NAMES, EngineName, why_unavailable
 from tests.support.worker import Worker, command, running
 
+ENGINES = [
+    pytest.param(name, marks=pytest.mark.skipif(why_unavailable(name) is not None, reason=f"{name} is not installed"))
+    for name in ENGINE_NAMES
+    if name != "auto"
+]
 CHAT = "http://model/v1/chat/completions"
 
 
@@ -137,6 +143,36 @@ async def test_a_request_that_is_to_be_alone_waits_for_all_places(chat_gguf: Pat
     assert headers["x-gateway-queue-position"] == "1"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_request_for_as_many_choices_as_there_are_places_does_not_starve(
+    chat_gguf: Path, engine: EngineName
+) -> None:
+    done: list[str] = []
+    options = ("--slots", "4", "--context-window", "512", "--engine", engine)
+    with running(chat_gguf, *options) as worker:
+        async with open_session(worker.socket) as session:
+
+            async def ask_on(caller: str, tokens: int) -> None:
+                while True:
+                    async with session.post(CHAT, json=ask(tokens), headers={"x-gateway-caller": caller}) as reply:
+                        assert reply.status == 200
+                    done.append(caller)
+
+            others = [asyncio.create_task(ask_on(*one)) for one in zip("bcdefg", (20, 27, 33, 24, 41, 37), strict=True)]
+            while len(done) < 3:
+                await asyncio.sleep(0.01)
+            before = len(done)
+            async with session.post(CHAT, json=ask(3, n=4), headers={"x-gateway-caller": "a"}) as reply:
+                choices = (await reply.json())["choices"]
+            between = len(done) - before
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+    assert len(choices) == 4
+    assert between <= 12  # those at work, and at most one turn of each caller
+
+
 async def test_who_would_not_wait_is_refused_at_once(session: aiohttp.ClientSession) -> None:
     stream = await begin_stream(session, "a", 300)
 
@@ -190,5 +226,6 @@ async def test_a_model_on_a_given_socket_tells_when_it_works_and_leaves_the_sock
         left = [found.name for found in Path(directory).glob("*.sock")]
 
     assert status == 200
-    assert [json.loads(line)["event"] for line in printed.splitlines()] == ["ready", "busy", "idle", "unloaded"]
+    told = [json.loads(line)["event"] for line in printed.splitlines()]
+    assert told == ["ready", "busy", "idle", "leaving", "unloaded"]
     assert (process.returncode, left) == (0, ["m.sock"])

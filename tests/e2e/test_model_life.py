@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +139,31 @@ def test_a_model_that_is_asked_for_again_and_again_while_others_end_it_loses_no_
         sizes = callers.submit(lambda: [embed(client) for _ in range(5)])
 
         assert (chats.result(), sizes.result()) == ([True] * 5, [384] * 5)
+        assert gateway.events("model_ended") == []
+
+
+def test_two_models_of_which_each_is_asked_one_call_at_a_time_alternate_in_batches(yaml: str, tmp_path: Path) -> None:
+    text = yaml.format(budget="memory_mb: 240", chat_life=FIRST_USE, words_life=FIRST_USE)
+    with running(text, tmp_path) as (gateway, client), ThreadPoolExecutor(2) as callers:
+        is_over = threading.Event()
+
+        def ask_on(ask: Callable[[openai.OpenAI], object]) -> int:
+            answers = 0
+            while not is_over.is_set():
+                assert ask(client)
+                answers += 1
+            return answers
+
+        asking = [callers.submit(ask_on, one) for one in (chat, embed)]
+        try:
+            gateway.wait_for(lambda: len(names_of(gateway, "model_ready")) == 4, timeout=90)
+        finally:
+            is_over.set()
+        chats, embeddings = (task.result() for task in asking)
+
+        loaded = names_of(gateway, "model_ready")
+        assert loaded[:4] in (["local/chat", "local/words"] * 2, ["local/words", "local/chat"] * 2)
+        assert min(chats, embeddings) >= 4  # where one call for each loading would be two
         assert gateway.events("model_ended") == []
 
 

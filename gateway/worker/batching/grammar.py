@@ -37,6 +37,11 @@ def grammar_of(body: Mapping[str, Any]) -> str | None:
     return None if schema is None else schema_to_grammar(schema)
 
 
+def form_field(body: Mapping[str, Any]) -> str:
+    """Return the field of a request that its grammar comes from."""
+    return next((name for name in ("grammar", "json_schema", "response_format") if body.get(name)), "tools")
+
+
 def _schema_of(response_format: Mapping[str, Any]) -> Any:
     kind = response_format.get("type", "text")
     if kind == "text":

@@ -18,7 +18,7 @@ from gateway.worker.batching.fields import (
     sampling_of,
     stops_of,
 )
-from gateway.worker.batching.grammar import calls_to_grammar, grammar_of
+from gateway.worker.batching.grammar import calls_to_grammar, form_field, grammar_of
 from gateway.worker.batching.messages import (
     Abilities,
     Message,
@@ -33,6 +33,7 @@ from gateway.worker.batching.sampling import GrammarError
 from gateway.worker.batching.speech import THINK
 from gateway.worker.batching.template import ChatTemplate
 from gateway.worker.batching.work import Event, Sampling, Sequence
+from gateway.worker.branching import MULTIPLIES, multiplies
 
 Thinks = Literal["no", "maybe", "inside"]
 MOST_PROMPTS = 64
@@ -207,7 +208,7 @@ class Desk:
         ends = self.vocabulary.ends() if flag(body, "ignore_eos") else ()
         sampling = sampling_of(body, self.vocabulary.size, ends, self.draw())
         if grammar is not None:
-            self._check(grammar)
+            self._check(grammar, form_field(body))
         stops = stops_of(body)
         made: list[Sequence] = []
         for tokens in prompts:
@@ -229,11 +230,13 @@ class Desk:
             raise too_long(len(tokens), self.window)
         return self.window - len(tokens)
 
-    def _check(self, grammar: str) -> None:
+    def _check(self, grammar: str, field: str) -> None:
+        if multiplies(grammar):
+            raise Refusal(f"'{field}' {MULTIPLIES}", param=field, code="invalid_value")
         try:
             self.check_grammar(grammar)
         except GrammarError as error:
-            raise Refusal(f"Failed to initialize samplers: {error}", param="grammar") from error
+            raise Refusal(f"Failed to initialize samplers: {error}", param=field) from error
 
 
 def _template_names(body: Mapping[str, Any], abilities: Abilities) -> dict[str, Any]:

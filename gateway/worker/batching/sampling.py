@@ -61,11 +61,21 @@ class Sampler:
         if self._permits(token):
             return token
         likely = min(LIKELY, len(logits) - 1)
+        ranks = self._ranks(logits)
         for count in (likely, None):
-            candidates = self._filter(_candidates(logits, count))
+            candidates = self._filter(_candidates(logits, count, ranks))
             if len(candidates):
                 return self._choose(candidates)
         return None
+
+    def _ranks(self, logits: Any) -> Any:
+        """Return the logits with their bias: a token that must not be drawn must not be the only one that is looked at."""
+        if not self._sampling.logit_bias:
+            return logits
+        ranks = logits.copy()
+        for token, bias in self._sampling.logit_bias.items():
+            ranks[token] += bias
+        return ranks
 
     def _choose(self, candidates: Any) -> int:
         if self._chain is None:
@@ -189,11 +199,11 @@ def rate(logits: Any, token: int, count: int, vocabulary: Vocabulary) -> Rating:
     return Rating(rated(token), tuple(rated(int(one)) for one in best))
 
 
-def _candidates(logits: Any, count: int | None) -> Any:
-    """Return the `count` likeliest candidates, or all, in llama.cpp's layout of llama_token_data."""
+def _candidates(logits: Any, count: int | None, ranks: Any = None) -> Any:
+    """Return the `count` likeliest candidates by `ranks`, or all, in llama.cpp's layout of llama_token_data."""
     import numpy as np
 
-    ids = np.arange(len(logits)) if count is None else np.argpartition(-logits, count)[:count]
+    ids = np.arange(len(logits)) if count is None else np.argpartition(-ranks, count)[:count]
     found = np.zeros(len(ids), dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
     found["id"] = ids
     found["logit"] = logits[ids]

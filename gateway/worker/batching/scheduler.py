@@ -13,13 +13,12 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Many
-from typing import Any
 
 from gateway.worker.batching.native import Native, Row
 from gateway.worker.batching.sampling import Sampler, rate
 from gateway.worker.batching.slots import Running, Slot, Slots
 from gateway.worker.batching.text import TextGate
-from gateway.worker.batching.work import Ending, EndReason, Event, Piece, Sequence, Timings
+from gateway.worker.batching.work import Ending, EndReason, Event, Piece, Rating, Sequence, Timings
 from gateway.worker.reports import EXIT_OTHER
 
 Told = list[tuple[Sequence, Event]]
@@ -143,6 +142,9 @@ class Scheduler:
 
     def _end(self, slot: Slot, running: Running, reason: EndReason) -> None:
         text = "" if reason == "cancelled" else running.gate.finish()
+        if not running.gate.stopped:
+            running.certain = running.written
+            self._tell_certain(running, "")
         running.sampler.close()
         running.sequence.prefilled = True
         slot.running, slot.used = None, self._clock()
@@ -150,6 +152,15 @@ class Scheduler:
 
     def _tell(self, sequence: Sequence, event: Event) -> None:
         self._told.append((sequence, event))
+
+    def _tell_certain(self, running: Running, text: str) -> None:
+        """Tell text, and of the tokens that were told in full their ratings: none of a stop string."""
+        ratings: list[Rating | None] = [*running.certain_ratings()]
+        last = ratings.pop() if ratings else None
+        for rating in ratings:
+            self._tell(running.sequence, Piece("", rating, running.timings()))
+        if text or last is not None:
+            self._tell(running.sequence, Piece(text, last, running.timings()))
 
     # One step
 
@@ -203,14 +214,17 @@ class Scheduler:
             running.produced += 1
             self._end(slot, running, "stop")
             return
-        rating: Any = None
-        if sequence.rated is not None:
-            logits = self._native.logits(running.place)
-            rating = rate(logits, token, sequence.rated, self._native.vocabulary)
         running.produced += 1
-        text = running.gate.add(self._native.vocabulary.piece(token))
-        if text or rating:
-            self._tell(sequence, Piece(text, rating, running.timings()))
+        piece = self._native.vocabulary.piece(token)
+        text = running.gate.add(piece)
+        running.written += len(piece)
+        running.certain = (
+            running.certain + len(text.encode()) if running.gate.stopped else running.written - running.gate.held
+        )
+        if sequence.rated is not None:
+            rating = rate(self._native.logits(running.place), token, sequence.rated, self._native.vocabulary)
+            running.ratings.append((running.written, rating))
+        self._tell_certain(running, text)
         if running.gate.stopped:
             self._end(slot, running, "stop")
         elif running.produced >= sequence.limit:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gateway.worker.batching.sampling import Sampler
 from gateway.worker.batching.text import TextGate
-from gateway.worker.batching.work import Sequence, Timings
+from gateway.worker.batching.work import Rating, Sequence, Timings
 
 LEAST_SHARED = 16  # tokens; fewer are computed again sooner than they are copied
 
@@ -37,7 +37,10 @@ class Memory(Protocol):
 
 @dataclass(slots=True)
 class Running:
-    """A sequence at work; times are seconds on the scheduler's clock, `place` is its row with logits or -1."""
+    """A sequence at work; times are seconds on the scheduler's clock, `place` is its row with logits or -1.
+
+    Of its text `written` bytes were drawn and `certain` may be told; `ratings` wait, each until its token may be told.
+    """
 
     sequence: Sequence
     sampler: Sampler
@@ -49,6 +52,16 @@ class Running:
     produced: int = 0
     first: float = 0.0
     latest: float = 0.0
+    written: int = 0
+    certain: int = 0
+    ratings: deque[tuple[int, Rating]] = field(default_factory=deque)
+
+    def certain_ratings(self) -> list[Rating]:
+        """Return the ratings of tokens all of whose text may be told now."""
+        found = []
+        while self.ratings and self.ratings[0][0] <= self.certain:
+            found.append(self.ratings.popleft()[1])
+        return found
 
     def timings(self) -> Timings:
         prompt = len(self.sequence.tokens)

@@ -34,6 +34,11 @@ class TextGate:
         text, self._held = text + self._held, ""
         return text
 
+    @property
+    def held(self) -> int:
+        """How many bytes are held back."""
+        return len(self._held.encode()) + len(self._decoder.getstate()[0])
+
     def _pass(self, text: str) -> str:
         if self.stopped:
             return ""

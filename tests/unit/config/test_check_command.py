@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from gateway.cli.check import check, describe
 from gateway.config import resolve
+from gateway.packaged import Wish, register
+from tests.unit.worker.headers import whole
 
 
 @pytest.fixture
@@ -121,6 +123,25 @@ def test_a_local_model_is_missing_broken_or_there(load_text, tmp_path: Path) -> 
     )
     assert told[1].startswith(f"  local/mine: {broken} cannot be used: ")
     assert told[1].endswith("not a GGUF file")
+
+
+def test_a_local_model_that_is_not_the_one_that_was_added_is_said(load_text, tmp_path: Path) -> None:
+    file = tmp_path / "models" / "mine.gguf"
+    file.parent.mkdir()
+    file.write_bytes(whole())
+    register(Wish(str(file)), file.parent, {})
+    config = load_text(f"""\
+        server: {{data_dir: {tmp_path}}}
+        providers: {{local: {{kind: llamacpp, models: {{mine: {{path: {file}}}}}}}}}
+    """)
+
+    before = list(describe(config, resolve(config)))
+    file.write_bytes(whole() + bytes(16))
+    after = list(describe(config, resolve(config)))
+
+    assert f"  local/mine: {file}" in before
+    assert f"  local/mine: {file}" not in after
+    assert any(line.startswith("  local/mine: mine: ") for line in after)
 
 
 def test_where_the_key_of_a_provider_is_from_is_said(load_text) -> None:

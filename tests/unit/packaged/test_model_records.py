@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.packaged import PackagedModelError, Record, Step, Wish, read_record, register, verify
+from gateway.packaged import PackagedModelError, Record, Step, Wish, read_record, register, verify, why_changed
 from tests.unit.packaged.tiny_packages import sha256
 from tests.unit.worker.headers import STRING, U32, pair, text, u32, whole
 
@@ -107,6 +107,22 @@ def test_any_part_of_a_model_counts(tmp_path: Path) -> None:
 
     with pytest.raises(PackagedModelError, match=r"00002-of-00002\.gguf was changed"):
         verify(record, tmp_path)
+
+
+def test_why_a_model_is_not_the_one_that_was_added_is_told_and_nothing_is_written(
+    tmp_path: Path, tiny: Path, record: Record
+) -> None:
+    written = (tmp_path / "tiny.gguf.json").read_bytes()
+    os.utime(tiny, ns=(1, 1))
+    of_a_touched_one = why_changed(tiny, tmp_path)
+    tiny.write_bytes(whole()[:-1] + b"\1")
+
+    of_a_changed_one = why_changed(tiny, tmp_path)
+
+    assert of_a_touched_one == ""
+    assert of_a_changed_one.startswith(f"tiny: {tiny} was changed since it was added: its sha256 is")
+    assert why_changed(tmp_path / "another.gguf", tmp_path) == ""
+    assert (tmp_path / "tiny.gguf.json").read_bytes() == written
 
 
 def test_a_packaged_model_is_verified_by_its_manifest(tmp_path: Path, tiny: Path) -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.processes.memory import MEBIBYTE, Budget, Tenant, TooLarge, estimate, mebibytes, resident_bytes
+from gateway.processes.memory import (
+    MEBIBYTE,
+    REST_SECONDS,
+    Budget,
+    Tenant,
+    TooLarge,
+    estimate,
+    mebibytes,
+    resident_bytes,
+)
+from gateway.processes.model_plan import parts_of, print_of
 
 
 class House:
@@ -145,6 +155,51 @@ async def test_one_at_work_makes_room_when_it_has_had_its_turn_and_another_has_w
     assert loop.time() - began >= 0.3
 
 
+async def test_one_whose_caller_asks_one_thing_after_the_other_is_left_to_it_for_a_turn() -> None:
+    house = House()
+    house.budget = Budget(100, turn_seconds=0.6)
+    loop = asyncio.get_running_loop()
+    asked = house.loaded("asked", 60)
+    house.budget.start_turn(asked, loading_seconds=0.0)
+    began = loop.time()
+    admitting = asyncio.create_task(house.admit(house.tenant("b", 80)))
+
+    while not admitting.done():
+        asked.is_busy = True
+        await asyncio.sleep(0.01)
+        house.budget.note_idle(asked, loop.time())
+        await asyncio.sleep(0.01)
+
+    assert house.evicted == [("asked", "b")]
+    assert 0.6 <= loop.time() - began < 5.0
+
+
+async def test_one_whose_callers_have_gone_makes_room_before_its_turn_is_over() -> None:
+    house = House()
+    loop = asyncio.get_running_loop()
+    left = house.loaded("left", 60)
+    house.budget.start_turn(left, loading_seconds=0.0)
+    house.budget.note_idle(left, 1.0)
+    began = loop.time()
+
+    await house.admit(house.tenant("b", 80))
+
+    assert house.evicted == [("left", "b")]
+    assert loop.time() - began >= REST_SECONDS
+
+
+async def test_one_that_took_long_to_load_is_left_to_its_callers_for_longer() -> None:
+    house = House()
+    for name, seconds in (("slow", 40.0), ("quick", 0.0)):
+        made = house.loaded(name, 50)
+        house.budget.start_turn(made, loading_seconds=seconds)
+        house.budget.note_idle(made, 1.0 if name == "slow" else 2.0)
+
+    await house.admit(house.tenant("b", 50))
+
+    assert house.evicted == [("quick", "b")]
+
+
 async def test_one_that_is_being_loaded_is_not_asked_to_leave() -> None:
     house = House()
     house.budget = Budget(100, turn_seconds=0.0)
@@ -252,6 +307,23 @@ def test_an_estimate_is_the_file_and_an_allowance(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"x" * MEBIBYTE)
 
     assert mebibytes(estimate(tmp_path / "m.gguf")) == 65
+
+
+def test_all_parts_of_a_model_count(tmp_path: Path) -> None:
+    parts = [tmp_path / f"m-{part:05}-of-00003.gguf" for part in (1, 2, 3)]
+    for size, part in enumerate(parts, 1):
+        part.write_bytes(b"x" * (size * MEBIBYTE))
+    before = print_of(parts[0])
+
+    taken = mebibytes(estimate(parts[0]))
+    parts[2].unlink()
+    after = print_of(parts[0])
+
+    assert taken == 6 + 64
+    assert before is not None
+    assert after is not None
+    assert (before[1], after[1]) == (6 * MEBIBYTE, 3 * MEBIBYTE)
+    assert parts_of(parts[1]) == (parts[1],)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say")

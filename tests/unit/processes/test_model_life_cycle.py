@@ -50,6 +50,9 @@ while True:
     connection.setblocking(True)
     word = connection.recv(10).decode()
     say("busy")
+    if word == "go":
+        say("leaving")
+        connection.recv(1)
     if word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if word == "grow":
@@ -188,6 +191,19 @@ async def test_no_connection_is_lost_between_unloading_and_loading(short_path: P
 
     assert len(set(pids)) == 5
     assert None not in pids
+
+
+async def test_a_model_that_takes_no_more_does_not_say_that_it_is_ready(short_path: Path, make: Make) -> None:
+    wanted = plan(short_path)
+    async with living(make(wanted)):
+        await until(wanted, "ready")
+        _, writer = await asyncio.open_unix_connection(str(wanted.socket))
+        writer.write(b"go")
+
+        status = await until(wanted, "loading")
+
+        assert status.reason == model_trouble(wanted.status) == ""
+        writer.close()
 
 
 async def test_who_connects_while_a_model_is_loaded_unasked_is_turned_away(short_path: Path, make: Make) -> None:

@@ -14,14 +14,11 @@ import pytest
 
 from gateway.processes.memory import Budget
 from gateway.processes.model_plan import ModelPlan, model_environment
-from gateway.processes.model_process import (
-    BAD_MODEL,
-    HOPELESS_SECONDS,
-    LOOK_SECONDS,
-    NO_ENGINE,
-    ModelProcess,
-)
+from gateway.processes.model_process import HOPELESS_SECONDS, LEAVING_SECONDS, LOOK_SECONDS, ModelProcess
+from gateway.processes.model_words import BAD_MODEL, NO_ENGINE
 from gateway.processes.supervision import Stop, Timing
+from gateway.providers import LocalModelSettings
+from gateway.routing import TimeoutSettings
 from gateway.rundir import ModelStatus, read_status
 from gateway.worker import EXIT_BAD_MODEL, EXIT_NO_ENGINE
 
@@ -205,3 +202,9 @@ def test_a_model_process_sees_no_keys() -> None:
 
 def test_the_exit_codes_are_those_of_the_worker() -> None:
     assert (BAD_MODEL, NO_ENGINE) == (EXIT_BAD_MODEL, EXIT_NO_ENGINE)
+
+
+def test_a_process_that_makes_room_is_left_the_time_for_the_longest_answer_and_its_wait() -> None:
+    assert (
+        TimeoutSettings().total_seconds + LocalModelSettings.model_fields["max_wait_seconds"].default < LEAVING_SECONDS
+    )

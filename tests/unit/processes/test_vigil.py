@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway.processes.activity import activity_of
 from gateway.processes.supervision import Child
 from gateway.processes.vigil import MOST_STRIKES, Limits, Vigil
 
@@ -25,8 +26,19 @@ for line in sys.stdin:
     print(json.dumps({"event": "alive", "silent_seconds": float(silent[0])}), flush=True)
     silent = silent[1:] or silent
 """
+# Is silent for ten seconds longer at each question, and at work for so many seconds of its processor meanwhile.
+SILENT = """
+import json, sys, time
+print(json.dumps({"event": "ready", "step_tokens": 8192}), flush=True)
+for number, line in enumerate(sys.stdin):
+    until = time.process_time() + float(sys.argv[1])
+    while time.process_time() < until:
+        pass
+    print(json.dumps({"event": "alive", "silent_seconds": 10.0 * number}), flush=True)
+"""
 GIBIBYTE = 1 << 30
 LONG = "1000"
+ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not say")
 
 
 class Watched:
@@ -100,6 +112,38 @@ async def test_one_look_at_which_all_seemed_lost_is_forgiven() -> None:
         assert not keeping.done()
 
 
+@ON_LINUX
+async def test_one_that_is_silent_and_does_nothing_is_given_up_long_before_its_step_would_be_too_long() -> None:
+    limits = Limits(GIBIBYTE)
+    assert limits.silent(8192) > 2000
+
+    async with watching(SILENT, "0", limits=limits, pause=0.02) as (watched, _, keeping):
+        reason = await asyncio.wait_for(keeping, 10)
+
+    assert reason == "it was at work without getting on."
+    assert 6 < watched.looks <= 6 + 2 * MOST_STRIKES
+
+
+@ON_LINUX
+async def test_one_that_is_silent_and_computes_is_left_alone() -> None:
+    async with watching(SILENT, "0.25", limits=Limits(GIBIBYTE), pause=0.3) as (watched, _, keeping):
+        await until(lambda: watched.looks > 6 + 2 * MOST_STRIKES)
+
+        assert not keeping.done()
+
+
+@ON_LINUX
+def test_what_a_process_does_is_counted() -> None:
+    before = activity_of(os.getpid())
+    sum(range(5_000_000))
+    after = activity_of(os.getpid())
+
+    assert before is not None
+    assert after is not None
+    assert after.cpu_seconds > before.cpu_seconds
+    assert activity_of(2**22 + 1) is None
+
+
 async def test_one_that_is_never_loaded_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.processes.vigil._LOADING_SECONDS", 0.1)
     async with watching("import time; time.sleep(60)") as (_, _, keeping):
@@ -123,3 +167,10 @@ def test_limits_are_minutes_and_grow_with_the_model() -> None:
     assert large.loading == 300 + 4 * 120
     assert 60 <= small.silent(256) < 70
     assert large.silent(256) == 60 + 4 * 64
+
+
+def test_an_engine_whose_pace_is_known_may_be_silent_for_some_times_as_long_as_that() -> None:
+    limits = Limits(GIBIBYTE)
+
+    assert limits.silent(8192, 0.003) == pytest.approx(60 + 12 * 0.003 * 8192)
+    assert limits.silent(8192, 10.0) == limits.silent(8192)

@@ -194,8 +194,25 @@ async def test_waiting_for_a_turn_is_not_taken_for_a_model_that_hangs(
         async with await provider.send(exchange) as reply:
             assert b"Hi" in reply.body
     else:  # a front refuses by itself what waited too long; this one never does
-        with pytest.raises(UpstreamTimeout):
+        with pytest.raises(LocalModelUnavailable) as caught:
             await provider.send(exchange)
+        assert (caught.value.code, caught.value.retry_after) == ("local_queue_timeout", 5.0)
+    await provider.close()
+    place.is_seen.set()
+    await runner.cleanup()
+
+
+async def test_a_request_that_waits_longer_than_answers_may_take_in_all_is_told_that_it_waited(tmp_path: Path) -> None:
+    place = Place(-1)
+    application = web.Application()
+    application.add_routes([web.post("/v1/chat/completions", place.ask), web.get("/queue/{request}", place.tell)])
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "s")).start()
+    provider = LlamaCpp("local", {"tiny": LocalModel(tmp_path / "s", lambda: "", max_wait=0.5)})
+
+    with pytest.raises(LocalModelUnavailable):
+        await provider.send(make_exchange(model="tiny", patience=make_patience(plain_answer=60.0, total=0.4)))
     await provider.close()
     place.is_seen.set()
     await runner.cleanup()

@@ -274,6 +274,37 @@ def test_logprobs_of_completions_get_their_legacy_form() -> None:
     }
 
 
+def rated(*tokens: str) -> dict[str, Any]:
+    return {"content": [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in tokens]}
+
+
+def text_rated(index: int, *tokens: str) -> bytes:
+    choices = [{"index": index, "text": "".join(tokens), "logprobs": rated(*tokens), "finish_reason": None}]
+    return encode_event({"id": "c", "object": "text_completion", "created": 1, "choices": choices})
+
+
+def test_logprobs_of_a_chat_are_streamed_as_they_are() -> None:
+    told = encode_event({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": rated("a")}]})
+
+    events, _ = scan(exchange(), told, DONE_EVENT)
+
+    assert read_chunks(events)[-1]["choices"][0]["logprobs"] == rated("a")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_offset_of_a_token_is_its_place_in_all_of_its_text(stream: bool) -> None:
+    asked = exchange("completions", prompt=["abc", "d"])
+    asked.stream = stream
+    events = (text_rated(0, "x", "yz"), text_rated(1, "u"), text_rated(0, "v"), text_rated(1, "w"))
+
+    told, _ = scan(asked, *events, text(0, "", "stop"), text(1, "", "stop"), DONE_EVENT)
+
+    offsets: dict[int, list[int]] = {0: [], 1: []}
+    for choice in [one for chunk in read_chunks(told) for one in chunk["choices"] if one["logprobs"]]:
+        offsets[choice["index"]] += choice["logprobs"]["text_offset"]
+    assert offsets == {0: [0, 1, 3], 1: [0, 1]}
+
+
 def test_images_for_a_text_model_are_the_callers_mistake() -> None:
     with pytest.raises(InvalidRequest, match="image"):
         explain_failure(UpstreamUnavailable("status 500: image input is not supported - hint: ..."))

@@ -68,6 +68,7 @@ def test_grammars_in_use_pass(grammar: str) -> None:
         f"root ::= [a]{{{MOST_REPETITIONS + 1}}}",
         "x" * (LARGEST_GRAMMAR + 1),
         "root ::= \0",
+        "%llguidance {}\nstart: /[a-z]{1,9000}/",
         5,
     ],
 )
@@ -121,3 +122,35 @@ def test_a_schema_that_is_too_deep_or_too_large_is_refused() -> None:
     assert fault_of(json_schema=deep)[0] == "json_schema"
     assert fault_of(json_schema={"enum": ["x" * LARGEST_GRAMMAR]})[0] == "json_schema"
     assert fault_of(json_schema={"enum": list(range(2000))})[0] == "json_schema"
+
+
+def optional(count: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{place}": {"type": "integer"} for place in range(count)}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"enum": list(range(place, place + 400))} for place in (0, 400, 800)]},
+        {"properties": {name: {"anyOf": [{"const": place} for place in range(600)]} for name in "ab"}},
+        optional(501),
+        {"allOf": [optional(400), optional(400)]},
+        {"properties": {f"a{place}": optional(100) for place in range(26)}},
+    ],
+)
+def test_a_schema_that_takes_seconds_to_follow_is_refused(schema: dict[str, Any]) -> None:
+    assert fault_of(json_schema=schema) == ("json_schema", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": [f"value {place}" for place in range(1000)]},
+        optional(500),
+        {"properties": {f"a{place}": optional(20) for place in range(50)}},
+        {"type": "object", "properties": {f"p{place}": {} for place in range(900)}, "required": [f"p{place}" for place in range(900)]},
+        {"properties": {"required": {"type": "boolean"}, "properties": {"type": "object"}, "enum": {"type": "string"}}},
+    ],
+)  # fmt: skip
+def test_large_schemas_in_use_pass(schema: dict[str, Any]) -> None:
+    check_forms({"json_schema": schema})

@@ -107,6 +107,16 @@ def test_a_grammar_that_does_not_parse_is_refused() -> None:
         desk().read_chat(ask(grammar="leaf ::= x"))
 
 
+def test_a_form_whose_ways_multiply_is_refused_by_its_field() -> None:
+    itself = {"$ref": "#"}
+    lists = [{"type": "array", "items": itself}, {"type": "array", "items": itself, "minItems": 2}]
+
+    with pytest.raises(Refusal, match="multiply") as refusal:
+        desk().read_chat(ask(response_format={"type": "json_object", "schema": {"anyOf": lists}}))
+
+    assert (refusal.value.error["param"], refusal.value.error["code"]) == ("response_format", "invalid_value")
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -76,3 +76,11 @@ def test_after_a_stop_string_nothing_is_told() -> None:
     gate = TextGate(["."])
 
     assert [gate.add(b"one. two"), gate.add(b" three"), gate.finish()] == ["one", "", ""]
+
+
+def test_what_is_held_back_is_counted_in_bytes() -> None:
+    gate = TextGate(["\u00e4x"])
+
+    told = [(gate.add(piece), gate.held) for piece in (b"a", b"\xc3", b"\xa4", b"b")]
+
+    assert told == [("a", 0), ("", 1), ("", 2), ("\u00e4b", 0)]

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.worker.fair_queue import FIRST_SECONDS, MOST_REMEMBERED, FairQueue, QueueFull, Ticket
+from gateway.worker.fair_queue import (
+    ENOUGH_ANSWERS,
+    FIRST_READING_SECONDS,
+    FIRST_SECONDS,
+    MOST_REMEMBERED,
+    SHORTEST_WAIT_SECONDS,
+    FairQueue,
+    QueueFull,
+    Ticket,
+    Work,
+)
 
 
 class Hall:
@@ -175,9 +185,34 @@ def test_a_short_wish_is_short_work() -> None:
         queue.leave(queue.enter("a", 0.0, lambda: None), 10.0, tokens=200)
 
     for _ in range(3):
-        queue.enter("a", 0.0, lambda: None, most_tokens=40)
+        queue.enter("a", 0.0, lambda: None, work=Work(most_tokens=40))
 
     assert queue.wait_seconds(0.0) == pytest.approx(6.0, rel=0.01)
+
+
+def test_many_answers_are_much_work_and_do_not_make_one_answer_longer() -> None:
+    queue = FairQueue(1, 10)
+    for _ in range(60):
+        queue.leave(queue.enter("a", 0.0, lambda: None, work=Work(answers=10)), 10.0, tokens=200)
+
+    queue.enter("a", 0.0, lambda: None)
+    of_one = queue.wait_seconds(0.0)
+    queue.enter("a", 0.0, lambda: None, work=Work(answers=10))
+    queue.enter("a", 0.0, lambda: None, work=Work(answers=10, most_tokens=10))
+
+    assert of_one == pytest.approx(1.0, rel=0.01)  # 20 tokens at 20 a second
+    assert queue.wait_seconds(0.0) == pytest.approx(1.0 + 10.0 + 5.0, rel=0.01)
+
+
+def test_the_time_of_a_token_is_told_when_it_was_measured_often() -> None:
+    queue = FairQueue(1, 10)
+    told = []
+    for _ in range(40):
+        told.append(queue.pace.seconds_a_token)
+        queue.leave(queue.enter("a", 0.0, lambda: None), 2.0, tokens=100)
+
+    assert told[:ENOUGH_ANSWERS] == [None] * ENOUGH_ANSWERS
+    assert told[ENOUGH_ANSWERS:] == [pytest.approx(0.02, rel=0.02)] * 20
 
 
 def test_before_anything_was_measured_a_guess_is_told() -> None:
@@ -186,6 +221,24 @@ def test_before_anything_was_measured_a_guess_is_told() -> None:
     hall.come("a2")
 
     assert hall.queue.wait_seconds(0.0) == pytest.approx(2 * FIRST_SECONDS)
+
+
+def test_the_first_answer_makes_an_end_of_the_guess() -> None:
+    queue = FairQueue(1, 10)
+    queue.leave(queue.enter("a", 0.0, lambda: None), 0.02, tokens=5)
+
+    for _ in range(10):
+        queue.enter("a", 0.02, lambda: None)
+
+    assert queue.wait_seconds(0.02) == SHORTEST_WAIT_SECONDS
+
+
+def test_the_guess_for_a_model_that_only_reads_is_shorter() -> None:
+    queue = FairQueue(1, 100, FIRST_READING_SECONDS)
+    for _ in range(33):
+        queue.enter("a", 0.0, lambda: None)
+
+    assert queue.wait_seconds(0.0) == pytest.approx(33 * FIRST_READING_SECONDS)
 
 
 def test_an_answer_that_never_began_is_no_measure() -> None:
@@ -282,6 +335,48 @@ def test_one_that_is_to_be_alone_waits_for_all_others_and_all_others_for_it() ->
         stages.append(list(turns))
 
     assert stages == [["a", "b"], ["a", "b", "alone"], ["a", "b", "alone", "c", "d"]]
+
+
+def test_one_that_needs_several_places_waits_for_them_and_is_not_passed() -> None:
+    queue = FairQueue(3, 10)
+    turns: list[str] = []
+
+    def come(name: str, places: int = 1) -> Ticket:
+        return queue.enter(name, 0.0, partial(turns.append, name), work=Work(places, None, places))
+
+    first, second, third = come("a"), come("b"), come("c")
+    several = come("d", 3)
+    come("e")
+
+    stages = []
+    for ticket in (first, second, third, several):
+        queue.leave(ticket, 0.0)
+        stages.append("".join(turns))
+
+    assert stages == ["abc", "abc", "abcd", "abcde"]
+
+
+def test_one_that_needs_more_places_than_there_are_is_alone() -> None:
+    queue = FairQueue(2, 10)
+    turns: list[str] = []
+    first = queue.enter("a", 0.0, partial(turns.append, "a"))
+    queue.enter("b", 0.0, partial(turns.append, "b"), work=Work(5, None, 5))
+
+    queue.leave(first, 0.0)
+
+    assert turns == ["a", "b"]
+
+
+def test_answers_that_are_written_together_are_not_faster_each() -> None:
+    queue = FairQueue(4, 10)
+    for _ in range(60):
+        queue.leave(queue.enter("a", 0.0, lambda: None, work=Work(4, None, 4)), 10.0, tokens=800)
+
+    queue.enter("a", 0.0, lambda: None, work=Work(4, None, 4))
+
+    assert queue.pace.tokens_per_second == pytest.approx(20.0, rel=0.01)
+    assert queue.wait_seconds(0.0) == pytest.approx(10.0, rel=0.01)
+    assert queue.wait_seconds(4.0) == pytest.approx(6.0, rel=0.01)
 
 
 def test_nobody_joins_one_that_is_alone() -> None:

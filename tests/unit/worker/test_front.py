@@ -299,6 +299,29 @@ async def test_who_waits_too_long_is_told_so_and_leaves_the_queue(tmp_path: Path
     assert int(headers["Retry-After"]) >= 1
 
 
+async def test_a_part_that_waits_too_long_for_its_turn_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with house(tmp_path, manners=Manners(max_wait=0.1)) as it:
+        it.model.gate = Gate(0)
+        it.model.answer = plain(data=[{"index": 0, "embedding": [1.0]}], usage={"prompt_tokens": 1})
+        parts = asyncio.create_task(_embed(it, ["x"] * 20))
+        await it.model.until_asked(1)
+        other = it.begin("b1")
+        await it.until_waiting(1)
+        it.model.gate.open()
+
+        status, kind, headers = await parts
+        it.model.gate.open()
+        await other
+
+    assert (status, kind) == (503, "queue_timeout")
+    assert int(headers["Retry-After"]) >= 1
+
+
+async def _embed(it: House, inputs: list[str]) -> tuple[int, str, Any]:
+    async with it.session.post("http://m/v1/embeddings", json={"input": inputs}) as reply:
+        return reply.status, (await reply.json())["error"]["type"], reply.headers
+
+
 async def test_a_caller_who_leaves_the_queue_is_gone_at_once(tmp_path: Path) -> None:
     async with house(tmp_path) as it:
         it.model.gate = Gate(0)
@@ -378,11 +401,11 @@ async def test_who_sent_a_request_may_ask_how_it_fares(tmp_path: Path) -> None:
 async def test_answers_teach_the_queue_how_long_they_are(tmp_path: Path) -> None:
     async with house(tmp_path) as it:
         it.model.answer = plain(usage={"completion_tokens": 5000})
-        before = it.queue.pace.expect(None)
+        before = it.queue.pace.expect()
 
         await it.post({})
 
-        assert it.queue.pace.expect(None) > 10 * before
+        assert it.queue.pace.expect() > 10 * before
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
@@ -412,7 +435,7 @@ async def test_a_model_is_idle_when_its_last_answer_is_on_its_way_and_no_sooner(
 
     assert before == ["busy"]
     assert answer == large
-    assert it.told == ["busy", "idle"]
+    assert it.told == ["busy", "leaving", "idle"]
 
 
 async def test_a_front_that_leaves_answers_who_is_here_and_touches_no_other(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.worker.engine import Answer, Body
-from gateway.worker.fair_queue import FairQueue, Ticket
+from gateway.worker.fair_queue import FairQueue, Ticket, Work
 from gateway.worker.told import Told, body_of, refuse
-from gateway.worker.turns import LARGEST_PIECE, Turns, ask_in_turns
+from gateway.worker.turns import LARGEST_PIECE, Turns, ask_in_turns, work_of
 
 EMBEDDINGS, RERANK, COMPLETIONS = "/v1/embeddings", "/v1/rerank", "/v1/completions"
 USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 1}}
@@ -263,3 +263,22 @@ async def test_a_stream_that_waits_for_its_turn_gives_signs_of_life(monkeypatch:
 
     assert b": waiting\n\n" in blocks
     assert blocks[-1] == b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "work"),
+    [
+        ("/v1/chat/completions", {"messages": [{}, {}], "max_tokens": 5}, Work(1, 5)),
+        ("/v1/chat/completions", {"n": 3, "max_tokens": 5, "max_completion_tokens": 7}, Work(3, 7, 3)),
+        (COMPLETIONS, {"prompt": "one", "max_tokens": 5}, Work(1, 5)),
+        (COMPLETIONS, {"prompt": ["one", "two"], "n": 3}, Work(6, None, 3)),
+        (COMPLETIONS, {"prompt": [1, 2, 3]}, Work(1)),
+        (COMPLETIONS, {"prompt": [[1, 2], [3]]}, Work(2)),
+        (EMBEDDINGS, {"input": ["a"] * 40}, Work(40)),
+        (EMBEDDINGS, {"input": []}, Work(1)),
+        (RERANK, {"documents": ["a"] * 4}, Work(4)),
+        (COMPLETIONS, {"prompt": "one", "max_tokens": "many", "n": 0}, Work(1)),
+    ],
+)
+def test_the_work_of_a_request_is_all_its_answers(path: str, body: Body, work: Work) -> None:
+    assert work_of(path, body) == work
