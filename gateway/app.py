@@ -207,7 +207,7 @@ async def _lifetimes(
     journal: Journal,
     sink: LogSink,
 ) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_publish(metrics, healths))]
+    tasks = [asyncio.create_task(_publish(metrics, healths)), asyncio.create_task(metrics.loop.watch())]
     # Importing litellm takes seconds: it is done beside the first requests, which only its own calls wait for.
     tasks += [asyncio.create_task(lane.prepare()) for lane in providers.values() if isinstance(lane, LiteLLM)]
     yield

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from gateway.call import Attempt, Flaw, Record, Usage
 from gateway.errors import NoDeployment, UpstreamAuthFailed
+from gateway.metrics_loop import LoopLag
 from gateway.tallies import Spread, Tallies, Tally
 
 CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
@@ -146,6 +147,7 @@ class Metrics:
             "gateway_in_flight_requests", "Requests being answered.", multiprocess_mode="livesum", registry=registry
         )
         self._running = 0
+        self.loop = LoopLag(registry)
         self._tallies = Tallies()
         self._requests_series: dict[tuple[str, str, int], tuple[Tally, Spread, Spread]] = {}
         self._attempt_series: dict[tuple[str, str], tuple[Tally, Spread]] = {}
@@ -187,6 +189,7 @@ class Metrics:
     def settle(self) -> None:
         """Bring the figures up to what was observed."""
         self._tallies.settle()
+        self.loop.settle()
 
     def observe(self, record: Record, status: int, ended: float) -> None:
         """Take note of one finished request; `ended` is on the clock of `record.started`, in seconds."""

@@ -10,6 +10,7 @@ import pytest
 from bench import options, wrk
 from bench.accounting import Meter, busiest, clock_id, cpu_seconds, memory, pinned, snapshot, usable_cores
 from bench.canned import CHAT
+from bench.local import percentile
 from bench.profiling import by_function, lines, scale
 from bench.stage import Cores
 from bench.systems import BenchError
@@ -110,3 +111,10 @@ def test_functions_are_listed_by_what_the_gateway_spends() -> None:
     found = lines({"a": 1.0}, {"a": 2.0, "b": 5.0})
 
     assert [line.split() for line in found[1:]] == [["0.0", "5.0", "+5.0", "b"], ["1.0", "2.0", "+1.0", "a"]]
+
+
+def test_a_percentile_of_a_histogram_is_found_within_its_bucket() -> None:
+    buckets = {0.001: 90.0, 0.002: 98.0, 0.004: 100.0, float("inf"): 100.0}
+
+    assert percentile(buckets, 0.99) == pytest.approx(0.003)
+    assert percentile(buckets, 0.5) == pytest.approx(0.001 * 50 / 90)
