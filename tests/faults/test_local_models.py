@@ -46,6 +46,7 @@ async def local_drill(
         run_dir = next(scratch.iterdir())
         child = ScriptedUpstream(socket_path=model_socket(run_dir, "up0", "model"))
         if behaviour is not None:
+            write_status(model_status(run_dir, "up0", "model"), ModelStatus("ready"))
             child.otherwise = behaviour
             await stack.enter_async_context(child)
         yield Drill(kind, gateway, child, other if sound else None, clock, note)
