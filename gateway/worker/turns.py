@@ -73,7 +73,8 @@ class Turns:
         self._note()
         while not turn.is_set():
             try:
-                await asyncio.wait_for(turn.wait(), min(SIGN_SECONDS, end - clock()))
+                async with asyncio.timeout(min(SIGN_SECONDS, end - clock())):
+                    await turn.wait()
             except TimeoutError:
                 if clock() >= end:
                     raise
