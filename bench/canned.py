@@ -17,6 +17,8 @@ API_KEY = "sk-bench-0123456789abcdef0123456789abcdef"
 
 CHAT_PATH = "/v1/chat/completions"
 EMBEDDINGS_PATH = "/v1/embeddings"
+COUNTER = b"#00000000#"  # in a body: another number each time
+MANY = 64
 TRICKLE = "trickle"  # a model whose name ends so is answered chunk by chunk
 
 _WORDS = "The quick brown fox jumps over the lazy dog and then rests in the shade of an old tree. "
@@ -96,13 +98,13 @@ def completion() -> bytes:
     )
 
 
-def embedding(*, as_base64: bool) -> bytes:
-    """Return one embedding of DIMENSIONS floats, as JSON text or as base64 of little-endian float32."""
+def embedding(*, as_base64: bool, count: int = 1) -> bytes:
+    """Return embeddings of DIMENSIONS floats, all the same, as JSON text or as base64 of little-endian float32."""
     floats = [round(((number * 7919) % 2003 - 1001) / 40_000, 10) for number in range(DIMENSIONS)]
     vector: Any = base64.b64encode(array("f", floats).tobytes()).decode() if as_base64 else floats
-    item = {"object": "embedding", "index": 0, "embedding": vector}
+    items = [{"object": "embedding", "index": index, "embedding": vector} for index in range(count)]
     usage = {"prompt_tokens": 8, "total_tokens": 8}
-    return _compact({"object": "list", "data": [item], "model": "canned", "usage": usage})
+    return _compact({"object": "list", "data": items, "model": "canned", "usage": usage})
 
 
 def models() -> bytes:
@@ -116,5 +118,19 @@ STREAM = Request("stream", CHAT_PATH, _chat_body("small", stream=True), (b'"role
 TRICKLED = Request("trickled", CHAT_PATH, _chat_body(TRICKLE, stream=True), (b'"role":"assistant"',), CHUNKS + 1)
 EMBEDDING = Request(
     "embedding", EMBEDDINGS_PATH, _compact({"model": "embedding", "input": _WORDS}), (b'"embedding"', b'"usage"')
+)
+COUNTED_EMBEDDING = Request(
+    "embedding",
+    EMBEDDINGS_PATH,
+    _compact({"model": "embedding", "input": _WORDS + COUNTER.decode()}),
+    (b'"embedding"', b'"usage"'),
+)
+MANY_EMBEDDINGS = Request(
+    "embedding",
+    EMBEDDINGS_PATH,
+    _compact(
+        {"model": "embedding", "input": [f"{_WORDS} {number}" for number in range(MANY)], "encoding_format": "base64"}
+    ),
+    (b'"index":%d,' % (MANY - 1), b'"usage"'),
 )
 REQUESTS = (CHAT, STREAM, TRICKLED, EMBEDDING)

@@ -29,8 +29,13 @@ _SETTINGS = (
 )
 
 
-def gateway_config(upstream: str, data_dir: Path, workers: int = 1) -> str:
-    """Return a gateway.yaml with three deployments at `upstream` for each alias, a key, and every feature on."""
+def gateway_config(
+    upstream: str, data_dir: Path, workers: int = 1, *, embeddings: str = "{cache: null}", redis: str = ""
+) -> str:
+    """Return a gateway.yaml with three deployments at `upstream` for each alias, a key, and every feature on.
+
+    Embeddings are remembered only where `embeddings`, as YAML, says so: what is remembered is never asked for.
+    """
     aliases = {"small": "canned", TRICKLE: f"canned-{TRICKLE}", "embedding": "canned"}
     names = ("bench", "second", "third")
     models = "".join(
@@ -43,6 +48,7 @@ def gateway_config(upstream: str, data_dir: Path, workers: int = 1) -> str:
     return (
         f'server: {{host: 127.0.0.1, workers: {workers}, data_dir: "{data_dir}"}}\n'
         f"auth:\n  keys:\n    - {_KEY}\n"
+        f'embeddings: {embeddings}\nredis: {{url: "{redis}"}}\n'
         f"providers:\n{providers}models:\n{models}"
     )
 

@@ -7,11 +7,12 @@ so is a connection that breaks. Nothing here measures the system under load: tha
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from dataclasses import dataclass, field
 from typing import cast
 
-from bench.canned import Request
+from bench.canned import COUNTER, Request
 
 CONNECTIONS = 32
 LOOPBACK = "127.0.0.1"
@@ -117,7 +118,7 @@ class _Connection(asyncio.Protocol):
         """Send the next request if there is one to send."""
         if self.transport is not None and self._crew.take():
             self._is_waiting = True
-            self.transport.write(self._crew.encoded)
+            self.transport.write(self._crew.encode())
 
 
 class Crew:
@@ -125,7 +126,8 @@ class Crew:
 
     def __init__(self, port: int, request: Request, connections: int = CONNECTIONS) -> None:
         self.request = request
-        self.encoded = request.encode(port)
+        self._encoded = request.encode(port)
+        self._numbers = itertools.count(time.time_ns() // 1000 % 90_000_000) if COUNTER in request.body else None
         self._port = port
         self._size = connections
         self._connections: list[_Connection] = []
@@ -160,6 +162,12 @@ class Crew:
             )
         tally.seconds = time.perf_counter() - began
         return tally
+
+    def encode(self) -> bytes:
+        """Return the next request, with a number of its own where it has one."""
+        if self._numbers is None:
+            return self._encoded
+        return self._encoded.replace(COUNTER, b"#%08d#" % (next(self._numbers) % 100_000_000))
 
     def take(self) -> bool:
         """Tell whether one more request is to be sent, and count it."""

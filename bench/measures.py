@@ -97,16 +97,30 @@ async def send(system: System, loader: Loader, count: int) -> Tally:
     return tally
 
 
-async def compare(systems: Sequence[System], request: Request, effort: Effort, by: Open = Crew) -> Comparison:
-    """Measure all systems turn by turn, each in a slice of its own, until enough turns were calm or time is up."""
+async def compare(
+    systems: Sequence[System],
+    request: Request,
+    effort: Effort,
+    by: Open = Crew,
+    instead: Mapping[str, Request] | None = None,
+) -> Comparison:
+    """Measure all systems turn by turn, each in a slice of its own, until enough turns were calm or time is up.
+
+    `instead` has what systems, by their names, are asked in the place of `request`.
+    """
     wanted = effort.turns[request.name]
+    asked = {system.name: (instead or {}).get(system.name, request) for system in systems}
     async with AsyncExitStack() as stack:
         for system in systems:
-            crew = await stack.enter_async_context(Crew(system.port, request))
+            crew = await stack.enter_async_context(Crew(system.port, asked[system.name]))
             await send(system, crew, WARM_UP[request.name])
     async with AsyncExitStack() as stack:
         lanes = [
-            _Lane(system, await stack.enter_async_context(by(system.port, request)), effort.requests[request.name])
+            _Lane(
+                system,
+                await stack.enter_async_context(by(system.port, asked[system.name])),
+                effort.requests[request.name],
+            )
             for system in systems
         ]
         found = Comparison({lane.system.name: lane.series for lane in lanes}, wanted)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import configs, failures, local, measures, profiling, report
+from bench import configs, embeddings, failures, local, measures, profiling, report
 from bench.accounting import MEGABYTE
 from bench.canned import CHAT, REQUESTS, Request
 from bench.canned_wires import lanes
@@ -66,12 +66,14 @@ class Session:
         with self._stage.set() as cores:
             if requests or self._soak:
                 self._one_worker(requests, cores)
-            if self._wants("lanes"):
-                self._lanes(cores)
-            if self._wants("failures"):
-                self._failures(cores)
-            if self._wants("workers"):
-                self._two_workers(cores)
+            beside = {
+                "cache": self._cache,
+                "lanes": self._lanes,
+                "failures": self._failures,
+                "workers": self._two_workers,
+            }
+            for step in filter(self._wants, beside):
+                beside[step](cores)
         if self._wants("workers"):
             self._scaling()
         if self._wants("start"):
@@ -147,6 +149,14 @@ class Session:
         )
         steps = " ".join(f"{value:.1f}" for value in megabytes)
         self.found.remarks.append(f"soak: {steps} MB; slope {slope:+.2f} kB per 1,000 requests over the second half")
+
+    def _cache(self, cores: Cores) -> None:
+        for title, found in embeddings.measure(self._stage, cores, self._effort, self._by, self._say):
+            if found is None:
+                self.found.remarks.append(f"{title}: not measured, there is no redis-server")
+                continue
+            self.found.turns[title] = {name: dataclasses.asdict(series) for name, series in found.series.items()}
+            self.found.rows.append(report.cpu_row(title, found, bound=embeddings.BOUNDS[title]))
 
     def _lanes(self, cores: Cores) -> None:
         """Measure what an upstream of another wire costs, beside raw and beside litellm without the gateway."""

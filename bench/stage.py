@@ -72,6 +72,15 @@ class Stage:
         argv = configs.command(self._gateway_command, config=file, port=port, upstream=self.upstream)
         return Program(name, argv, port, workers=workers)
 
+    def remembering(self, embeddings: str, redis: str = "") -> Program:
+        """Return the gateway with a cache for embeddings; `embeddings` is YAML, `redis` a URL."""
+        port = free_port()
+        file = self.directory / f"gateway-{port}.yaml"
+        state = self.directory / f"state-{port}"
+        file.write_text(configs.gateway_config(self.upstream, state, embeddings=embeddings, redis=redis))
+        argv = configs.command(self._gateway_command, config=file, port=port, upstream=self.upstream)
+        return Program("gateway", argv, port)
+
     def failing(self, holder_port: int) -> Program:
         """Return the gateway in front of dead deployments and one that holds every request."""
         port = free_port()

@@ -15,13 +15,24 @@ from aiohttp import web
 
 from gateway import logs
 from gateway.auth import KeyRing
+from gateway.cache import Tiers, build_tiers
 from gateway.call import Role
 from gateway.config import Config, is_loopback, resolve
-from gateway.dispatch import ChatDispatcher, EmbeddingDispatcher, ImageDispatcher, RerankDispatcher
+from gateway.dispatch import (
+    ChatDispatcher,
+    EmbeddingDispatcher,
+    Errands,
+    Fitting,
+    Flights,
+    ImageDispatcher,
+    RerankDispatcher,
+    Terms,
+)
 from gateway.http import (
     STALLED,
     SURROUND,
     Answers,
+    CacheRoutes,
     ChatRoutes,
     Drain,
     EmbeddingRoutes,
@@ -45,19 +56,23 @@ from gateway.providers import (
     LlamaCpp,
     LlamaCppSettings,
     LocalModel,
+    Manners,
     OpenAISettings,
     OpenAIWire,
     Provider,
 )
-from gateway.routing import Failover, Healths, Refusals, RouteTable, State
+from gateway.routing import Deployment, Failover, Healths, Refusals, RouteTable, State
 from gateway.rundir import model_socket, model_status, model_trouble, read_status
+from gateway.tokens import Encodings, HostedTokenizer, ModelTokenizer, Tokenizer, counting_of
 
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
 
 ProviderSettings = OpenAISettings | LiteLLMSettings | LlamaCppSettings
 PUBLISH_SECONDS = 1.0
+LOCAL_GATHERING_SECONDS = 0.002  # small requests to a local model wait for others, which it answers together
 CALLERS: frozenset[Role] = frozenset({"user", "admin"})
 READERS: frozenset[Role] = frozenset({"user", "admin", "viewer"})
+ADMINS: frozenset[Role] = frozenset({"admin"})
 OPERATORS: frozenset[Role] = frozenset({"admin", "viewer"})
 
 
@@ -71,6 +86,7 @@ class Rooms:
     images: ImageRoutes
     rerank: RerankRoutes
     models: ModelRoutes
+    cache: CacheRoutes
     health: HealthRoutes
 
 
@@ -88,6 +104,8 @@ def routes(rooms: Rooms) -> list[tuple[str, str, Step]]:
         ("POST", "/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
         ("POST", "/v1/images/generations", closed(rooms.images.generate, roles=CALLERS)),
         ("POST", "/v1/rerank", closed(rooms.rerank.rank, roles=CALLERS)),
+        ("GET", "/admin/cache", closed(rooms.cache.show, roles=OPERATORS)),
+        ("DELETE", "/admin/cache", closed(rooms.cache.clear, roles=ADMINS)),
         ("GET", "/v1/models", closed(rooms.models.list, roles=READERS)),
         ("GET", "/v1/models/{model:.+}", closed(rooms.models.retrieve, roles=READERS)),
     ]
@@ -99,12 +117,14 @@ def build(
     run_dir: Path,
     clock: Callable[[], float] = time.monotonic,
     dice: Callable[[], float] = random.random,
+    now: Callable[[], float] = time.time,
 ) -> web.Application:
     """Return the application of one worker process; sockets are opened by whoever runs it.
 
-    `run_dir` is where model processes listen. `clock` gives monotonic seconds, `dice` numbers in [0, 1).
+    `run_dir` is where model processes listen. `clock` gives monotonic seconds, `dice` numbers in [0, 1), `now` Unix
+    seconds.
     """
-    resolved = resolve(config)
+    resolved, server = resolve(config), config.server
     drain = Drain()
     metrics = Metrics(partial(_restarts, resolved.providers, run_dir))
     # The unbuffered file below standard error: a writer that a slow reader holds up must not hold up the end as well.
@@ -119,16 +139,21 @@ def build(
         healths, Refusals(), clock, retry_budget=config.failover.retry_budget, spent=metrics.count_spent_budget
     )
     answers = Answers(drain, clock)
+    cache = config.embeddings.cache
+    tiers = build_tiers(cache, config.redis, server.data_dir, metrics.cache, now=now, dice=dice) if cache else None
+    flights = Flights()
+    errands = _make_errands(config, failover, flights, tiers, now)
+    embeddings = EmbeddingDispatcher(table, tiers, flights, errands, now, is_shared=_is_shared(config))
     rooms = Rooms(
         ring=ring,
         chat=ChatRoutes(ChatDispatcher(table, failover), answers),
-        embeddings=EmbeddingRoutes(EmbeddingDispatcher(table, failover), answers),
+        embeddings=EmbeddingRoutes(embeddings, answers),
         images=ImageRoutes(ImageDispatcher(table, failover), answers),
         rerank=RerankRoutes(RerankDispatcher(table, failover), answers),
         models=ModelRoutes(table, created=int(time.time())),
+        cache=CacheRoutes(tiers),
         health=HealthRoutes(table, healths, metrics, journal, ring, drain),
     )
-    server = config.server
     hosts = Hosts(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts)
     application = web.Application(client_max_size=server.max_body_mb * 1024 * 1024)
     exact: dict[tuple[str, str], Step] = {}
@@ -142,7 +167,44 @@ def build(
     application.cleanup_ctx.append(
         partial(_lifetimes, providers=providers, metrics=metrics, healths=healths, journal=journal, sink=sink)
     )
+    application.cleanup_ctx.append(partial(_remembering, errands=errands, tiers=tiers))
     return application
+
+
+def _make_errands(
+    config: Config, failover: Failover, flights: Flights, tiers: Tiers | None, now: Callable[[], float]
+) -> Errands:
+    settings = config.embeddings
+    told = None if settings.coalesce_ms is None else settings.coalesce_ms / 1000
+
+    def gathering(deployment: Deployment) -> float:
+        if told is not None:
+            return told
+        return LOCAL_GATHERING_SECONDS if isinstance(deployment.provider, LlamaCpp) else 0.0
+
+    remember = (lambda *_: None) if tiers is None else tiers.remember
+    fitting = Fitting(partial(_tokenizer_of, Encodings()))
+    return Errands(failover, fitting, flights, remember, Terms(gathering, settings.parallel, now))
+
+
+def _tokenizer_of(encodings: Encodings, deployment: Deployment) -> Tokenizer:
+    provider = deployment.provider
+    if isinstance(provider, LlamaCpp):
+        return ModelTokenizer(lambda text, most: provider.take_apart(deployment.model, text, most=most))
+    return HostedTokenizer(encodings, counting_of(deployment.model))
+
+
+def _is_shared(config: Config) -> bool:
+    return config.embeddings.cache is None or config.embeddings.cache.scope == "shared"
+
+
+async def _remembering(_application: web.Application, *, errands: Errands, tiers: Tiers | None) -> AsyncIterator[None]:
+    if tiers is not None:
+        tiers.start()
+    yield
+    await errands.close()
+    if tiers is not None:
+        await tiers.close()
 
 
 def _restarts(entries: Mapping[str, ProviderSettings], run_dir: Path) -> Iterator[tuple[str, int]]:
@@ -163,7 +225,7 @@ def make_provider(name: str, entry: ProviderSettings, run_dir: Path, crashes: Cr
             entry.base_url,
             api_key=entry.api_key.get_secret_value(),
             headers={header: value.get_secret_value() for header, value in entry.headers.items()},
-            streams_usage=entry.streams_usage,
+            manners=Manners(entry.streams_usage, entry.embeds_base64),
         )
     return LlamaCpp(
         name,

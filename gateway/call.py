@@ -5,6 +5,7 @@ No behaviour that knows HTTP, an upstream or the configuration lives here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    truncated_tokens: int = 0  # that a local model left out of what was too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,19 @@ class Queued:
 
     position: int
     milliseconds: float
+
+
+@dataclass(slots=True)
+class CacheUse:
+    """What became of a request's inputs: remembered, or not; `joined` of those were being asked for already.
+
+    `tiers` says how many were found in which. The same input twice counts twice in `hits` and `misses`.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    joined: int = 0
+    tiers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -69,7 +84,8 @@ class Record:
     Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came. `model` is the name as the
     caller sent it, `endpoint` the route's pattern, `alias` the configured one for metrics, `other` if there is none. `dropped` are the caller's fields that
     the deployment that answered was not sent. `told` says which of the attempts the caller gets the answer or error of.
-    `queued` is known of local models alone.
+    `queued` is known of local models alone, `cache` of embeddings; `truncated_tokens` were over the model's window.
+    `theirs` is of another request, or of several, whose answer this one got as well: the attempts are counted there.
     """
 
     request_id: str
@@ -87,20 +103,47 @@ class Record:
     flaws: tuple[Flaw, ...] = ()
     dropped: tuple[str, ...] = ()
     queued: Queued | None = None
+    cache: CacheUse | None = None
+    truncated_tokens: int = 0
     error: str | None = None
     client_gone: bool = False
+    theirs: Record | None = None
 
     @property
     def upstream_seconds(self) -> float:
-        """How long upstreams were waited for, streams until their last event."""
+        """How long upstreams were waited for, streams until their last event; attempts at one time count once."""
         seconds = self.stream_seconds
-        for attempt in self.attempts:
-            seconds += attempt.ended - attempt.started
+        until = 0.0
+        # Those of one request that was not split follow each other.
+        for attempt in self.attempts if len(self.attempts) < 2 else sorted(self.attempts, key=_began):
+            if attempt.ended > until:
+                seconds += attempt.ended - max(attempt.started, until)
+                until = attempt.ended
         return seconds
 
     @property
     def deployment(self) -> str:
-        return self.attempts[self.told].deployment if self.attempts else ""
+        asked = self.asked
+        return asked.attempts[asked.told].deployment if asked.attempts else ""
+
+    @property
+    def asked(self) -> Record:
+        """The record of the attempts that led to this request's answer."""
+        return self if self.attempts or self.theirs is None else self.theirs
+
+    def absorb(self, part: Record) -> None:
+        """Take over what happened to a part of the request, which was asked by itself."""
+        if part.told >= 0:
+            self.told = len(self.attempts) + part.told
+        self.attempts += part.attempts
+        self.flaws = tuple(dict.fromkeys((*self.flaws, *part.flaws)))
+        self.dropped = tuple(dict.fromkeys((*self.dropped, *part.dropped)))
+        if part.queued is not None and (self.queued is None or part.queued.milliseconds > self.queued.milliseconds):
+            self.queued = part.queued
+
+
+def _began(attempt: Attempt) -> float:
+    return attempt.started
 
 
 @dataclass(slots=True)

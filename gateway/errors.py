@@ -14,10 +14,12 @@
     │   ├── UnsupportedMediaType   415
     │   ├── ExpectationFailed      417
     │   ├── UnknownHost            421
+    │   ├── NotRemembered          504  the caller wanted remembered embeddings only
     │   └── RateLimited            429  + Retry-After
     ├── UpstreamError                   the far side's fault; `failover` says whether the next deployment is tried
     │   ├── UpstreamUnavailable    502  not reached, reset, or answered 5xx
     │   ├── UpstreamProtocolError  502  answered something that is not the OpenAI wire
+    │   │   └── UpstreamWrongSize  502  vectors of another size than the one that is expected
     │   ├── UpstreamAuthFailed     502  our key is refused
     │   ├── UpstreamTooLarge       502  its answer is larger than anything is read; another's would be too
     │   ├── UpstreamModelMissing   502  the upstream does not know the configured model
@@ -30,7 +32,7 @@
     ├── NoDeployment               503  every deployment is resting; Retry-After = the earliest to wake
     ├── ShuttingDown               503  the gateway ends and the grace for running answers is over
     ├── InternalError              500  a defect of ours
-    └── ConfigError                     start-up and reload only; one `Mistake` per line
+    └── ConfigError                     start-up and reload only; see `mistakes.py`
 
 What must not live here: how an error is rendered (`http/`), or which upstream answer becomes which class (`providers/`).
 """
@@ -38,7 +40,6 @@ What must not live here: how an error is rendered (`http/`), or which upstream a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 REQUEST_EXCEEDS_RATE_LIMIT = "request_exceeds_rate_limit"  # this one request is larger than the limit by itself
@@ -61,8 +62,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
-        if code is not None:
-            self.code = code
+        self.code = code or self.code
 
     @property
     def http_status(self) -> int:
@@ -163,6 +163,11 @@ class UnknownHost(RequestError):
     code = "unknown_host"
 
 
+class NotRemembered(RequestError):
+    status = 504  # as HTTP says it of only-if-cached
+    code = "not_remembered"
+
+
 class RateLimited(RequestError):
     status = 429
     type = "rate_limit_error"
@@ -170,10 +175,9 @@ class RateLimited(RequestError):
 
 
 class UpstreamError(GatewayError):
-    """The far side failed.
+    """The far side failed; `failover` says whether another deployment may do better.
 
     `deployment` is filled in by the failover loop; `upstream_status` is what the far side answered, if anything.
-    `failover` says whether another deployment may do better.
     """
 
     status = 502
@@ -202,11 +206,13 @@ class UpstreamProtocolError(UpstreamError):
     code = "upstream_protocol_error"
 
 
-class UpstreamTooLarge(UpstreamError):
-    """The answer is larger than is ever read: what is asked for makes it so, and asking elsewhere would cost as much."""
+class UpstreamWrongSize(UpstreamProtocolError):
+    code = "upstream_bad_response"
 
+
+class UpstreamTooLarge(UpstreamError):
     code = "upstream_reply_too_large"
-    failover = False
+    failover = False  # what is asked for makes it so, and asking elsewhere would cost as much
 
 
 class UpstreamAuthFailed(UpstreamError):
@@ -255,8 +261,7 @@ class UpstreamRateLimited(UpstreamError):
 class UpstreamRejected(UpstreamError):
     """The upstream says the request itself is wrong; its status, type, param and code are kept.
 
-    `fields` are those of the request that it may be about, where that is not `param` alone; with `clashes` it refuses
-    them together only.
+    `fields` are what it may be about, where that is not `param` alone; with `clashes` it refuses them together only.
     """
 
     status = 400
@@ -276,25 +281,3 @@ class NoDeployment(GatewayError):
     status = 503
     type = "service_unavailable_error"
     code = "no_healthy_deployment"
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One wrong place in a configuration file; `line` counts from 1, 0 where the file has no such line."""
-
-    file: str
-    line: int
-    path: str
-    expected: str
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.path}: {self.expected}" if self.path else f"{place}: {self.expected}"
-
-
-class ConfigError(GatewayError):
-    """The configuration cannot be used; its text has one line for each mistake."""
-
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        super().__init__("\n".join(str(mistake) for mistake in mistakes))
-        self.mistakes = tuple(mistakes)

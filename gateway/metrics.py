@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from gateway.call import Attempt, Flaw, Record, Usage
 from gateway.errors import NoDeployment, UpstreamAuthFailed
+from gateway.metrics_cache import CacheMetrics
 from gateway.metrics_loop import LoopLag
 from gateway.tallies import Spread, Tallies, Tally
 
@@ -129,6 +130,12 @@ class Metrics:
             ["phase"],
             registry=registry,
         )
+        self._truncated = Counter(
+            "gateway_truncated_requests",
+            "Requests of which something was over the model's window and not embedded, or in parts.",
+            ["alias"],
+            registry=registry,
+        )
         self._slow_clients = Counter(
             "gateway_slow_client", "Callers that were cut because they read nothing of their answer.", registry=registry
         )
@@ -147,6 +154,7 @@ class Metrics:
             "gateway_in_flight_requests", "Requests being answered.", multiprocess_mode="livesum", registry=registry
         )
         self._running = 0
+        self.cache = CacheMetrics(registry)
         self.loop = LoopLag(registry)
         self._tallies = Tallies()
         self._requests_series: dict[tuple[str, str, int], tuple[Tally, Spread, Spread]] = {}
@@ -189,6 +197,7 @@ class Metrics:
     def settle(self) -> None:
         """Bring the figures up to what was observed."""
         self._tallies.settle()
+        self.cache.settle()
         self.loop.settle()
 
     def observe(self, record: Record, status: int, ended: float) -> None:
@@ -198,27 +207,31 @@ class Metrics:
         duration = ended - record.started
         requests.add()
         durations.observe(duration)
-        if status == CLIENT_GONE:
-            self._disconnects.labels(_phase(record)).inc()
+        if status == CLIENT_GONE or record.truncated_tokens:
+            self._count_rarities(record, status)
+        if record.usage is not None:
+            self._count_tokens(record.alias, record.usage)
         if not record.attempts:
             if record.error == NoDeployment.code:
                 self._no_deployment.labels(record.alias).inc()
             return
-        upstream = record.stream_seconds
         for attempt in record.attempts:
             took = attempt.ended - attempt.started
-            upstream += took
             attempts, times = self._attempt_series.get((attempt.label, attempt.outcome)) or self._bind_attempt(attempt)
             attempts.add()
             times.observe(took)
-        overheads.observe(max(0.0, duration - upstream))
+        overheads.observe(max(0.0, duration - record.upstream_seconds))
         if record.first_event:
             first_events = self._first_event_series.get(record.alias) or self._bind_first_event(record.alias)
             first_events.observe(record.first_event - record.started)
         for flaw in record.flaws:
             self._flaws[flaw].labels(record.attempts[-1].label).inc()
-        if record.usage is not None:
-            self._count_tokens(record.alias, record.usage)
+
+    def _count_rarities(self, record: Record, status: int) -> None:
+        if status == CLIENT_GONE:
+            self._disconnects.labels(_phase(record)).inc()
+        if record.truncated_tokens:
+            self._truncated.labels(record.alias).inc()
 
     def _count_tokens(self, alias: str, usage: Usage) -> None:
         prompt, completion, cached = self._token_series.get(alias) or self._bind_tokens(alias)
@@ -272,7 +285,7 @@ class Metrics:
 
 
 def _phase(record: Record) -> str:
-    if not record.attempts:
+    if not record.model:
         return "body"
     return "answer" if record.first_event else "waiting"
 

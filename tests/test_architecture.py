@@ -26,11 +26,15 @@ FLOORS = {
     "logs": 0,
     "rundir": 0,
     "tallies": 0,
+    "metrics_cache": 1,
     "metrics_loop": 1,
+    "mistakes": 1,
     "wire": 1,
     "metrics": 2,
     "auth": 2,
+    "cache": 2,
     "providers": 2,
+    "tokens": 2,
     "worker": 2,
     "packaged": 3,
     "routing": 3,
@@ -52,17 +56,19 @@ TENANTS = {
     "llama_cpp": {"worker"},
     "gguf": {"packaged"},
     "huggingface_hub": {"packaged"},
-    "numpy": {"packaged", "worker"},
-    "redis": set[str](),
+    "apsw": {"cache"},
+    "numpy": {"packaged", "wire", "worker"},
+    "redis": {"cache"},
+    "splintr": {"tokens"},
     "sqlalchemy": set[str](),
-    "prometheus_client": {"metrics", "metrics_loop", "tallies"},
+    "prometheus_client": {"metrics", "metrics_cache", "metrics_loop", "tallies"},
     "typer": {"cli"},
     "rich": {"cli"},
     "yaml": {"config", "providers"},
 }
 # Extras are imported inside functions, so that nothing needs them until they are used.
 # `packaged/convert.py` may, because it is itself imported inside the one function that needs it.
-LAZY = {"litellm", "xllamacpp", "llama_cpp", "gguf", "numpy", "huggingface_hub"}
+LAZY = {"litellm", "xllamacpp", "llama_cpp", "gguf", "numpy", "huggingface_hub", "apsw", "redis", "splintr"}
 
 
 def modules(root: Path) -> Iterator[tuple[str, Path, ast.Module]]:
@@ -76,7 +82,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
     inside = {
         id(child)
         for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_types(node)
         for child in ast.walk(node)
     }
     for node in ast.walk(tree):
@@ -85,6 +91,11 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
         elif isinstance(node, ast.ImportFrom):
             start = "." * node.level + (f"{node.module}." if node.module else "")
             yield from ((f"{start}{alias.name}", node.lineno, id(node) in inside) for alias in node.names)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    """Tell whether what is inside never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def misdeeds(root: Path) -> list[str]:

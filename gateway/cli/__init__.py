@@ -65,6 +65,13 @@ def engine(context: typer.Context) -> None:
     engine_app(context.args, prog_name="gateway engine")
 
 
+def cache(context: typer.Context) -> None:
+    """Look at the embeddings that are remembered, clear, export and import them."""
+    from gateway.cli.cache import app as cache_app
+
+    cache_app(context.args, prog_name="gateway cache")
+
+
 def chaos(context: typer.Context) -> None:
     """Try a configuration against upstreams that fail on purpose; no real one is asked."""
     from gateway.cli.chaos import main as play
@@ -78,6 +85,7 @@ app.command("models", add_help_option=False, context_settings=_PASSED_ON)(models
 app.command("routes", add_help_option=False, context_settings=_PASSED_ON)(routes)
 app.command("providers", add_help_option=False, context_settings=_PASSED_ON)(providers)
 app.command("engine", add_help_option=False, context_settings=_PASSED_ON)(engine)
+app.command("cache", add_help_option=False, context_settings=_PASSED_ON)(cache)
 app.command("chaos", add_help_option=False, context_settings=_PASSED_ON)(chaos)
 
 __all__ = ["app"]

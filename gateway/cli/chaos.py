@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gateway.chaos import MOST_CASES, PATIENCE_SECONDS, Report, UnknownName, Wishes, faults, load_without_keys, run
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 
 BAD_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 INTERRUPTED = 130  # as shells say after Ctrl-C

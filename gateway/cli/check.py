@@ -29,7 +29,7 @@ def check(file: Path = typer.Argument(DEFAULT_FILE, help="The configuration file
     Exit codes: 0 if the gateway can start with it, 78 with one line on standard error for each mistake.
     """
     from gateway.config import load, resolve
-    from gateway.errors import ConfigError
+    from gateway.mistakes import ConfigError
 
     try:
         config = load(file, environ=os.environ)

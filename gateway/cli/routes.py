@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.config import Config, Resolved, known_facts, load, resolve
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings
 from gateway.routing import DeploymentPlan
 

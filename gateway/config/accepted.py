@@ -11,53 +11,15 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from gateway.config.tree import Place, Tree, spell
+from gateway.routing import EMBEDDING_TRUNCATIONS
 
 NO_EFFECT = "Not enforced by this version"
-
-Megabytes = Annotated[int, Field(ge=1, le=1_048_576)]
-TtlSeconds = Annotated[int, Field(ge=1, le=315_360_000)]
+# Values that are acted on, of fields of which others are not.
+_IN_EFFECT = frozenset(EMBEDDING_TRUNCATIONS)
 
 
 class AcceptedSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MemoryTierSettings(AcceptedSettings):
-    """Embeddings remembered in each process."""
-
-    max_mb: Megabytes = 64
-    ttl_seconds: TtlSeconds = 300
-
-
-class DiskTierSettings(AcceptedSettings):
-    """Embeddings remembered in the data directory."""
-
-    max_mb: Megabytes = 2048
-    ttl_seconds: TtlSeconds = 2_592_000
-
-
-class RedisTierSettings(AcceptedSettings):
-    """Embeddings remembered in Redis, for all processes and hosts."""
-
-    ttl_seconds: TtlSeconds = 604_800
-
-
-class CacheSettings(AcceptedSettings):
-    """The tiers, each on when it is mentioned."""
-
-    memory: MemoryTierSettings | None = None
-    disk: DiskTierSettings | None = None
-    redis: RedisTierSettings | None = None
-
-
-class EmbeddingsSettings(AcceptedSettings):
-    cache: Annotated[CacheSettings | None, Field(description=f"Where embeddings are remembered. {NO_EFFECT}.")] = None
-
-
-class RedisSettings(AcceptedSettings):
-    url: Annotated[
-        SecretStr, Field(description=f"redis://host:6379/0; shares limits, health and cache. {NO_EFFECT}.")
-    ] = SecretStr("")
 
 
 class StoreSettings(AcceptedSettings):
@@ -89,5 +51,5 @@ def _of_field(model: BaseModel, name: str, place: Place) -> Iterator[Place]:
     value = getattr(model, name)
     if NO_EFFECT not in (type(model).model_fields[name].description or ""):
         yield from _without_effect(value, place)
-    elif value is not None and value != SecretStr(""):
+    elif value is not None and value != SecretStr("") and value not in _IN_EFFECT:
         yield place

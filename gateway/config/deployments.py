@@ -11,15 +11,17 @@ from typing import Any
 from gateway.config.document import CLASSES
 from gateway.config.outline import Outline
 from gateway.config.tree import Place, Tree, mapping, nearest, sequence
+from gateway.routing import CHAT_TRUNCATIONS, EMBEDDING_TRUNCATIONS
 
 # Where the configuration of an alias names deployments.
 LISTS = ("deployments", "context_fallbacks", "content_filter_fallbacks")
+EMBEDDING = "embedding"
 
 
 def check_deployments(tree: Tree, alias: str, route: Mapping[str, Any], outline: Outline) -> None:
     """Note what is wrong with the deployments of one alias, each and together."""
     spaces: list[tuple[str, str]] = []  # what is written, and the model by its last name: makers' names come before it
-    embeds = alias == "embedding"
+    embeds, writes = alias == EMBEDDING, alias in CLASSES and alias != EMBEDDING
     for place, deployment in deployments_of(alias, route):
         provider, model = _parts(deployment)
         if provider is None or model is None:
@@ -35,10 +37,23 @@ def check_deployments(tree: Tree, alias: str, route: Mapping[str, Any], outline:
         upstream = outline.classes(provider).get(model, model)
         spaces.append((tree.show(at), upstream.rpartition("/")[2].lower()))
         embeds = embeds or _embeds(outline, provider, model)
+        writes = writes or _writes(outline, provider, model)
+    _check_truncation(tree, alias, route.get("truncation"), embeds=embeds, writes=writes)
     if embeds and len({model for _, model in spaces}) > 1:
         tree.blame(
             ("models", alias, "deployments"),
             f"vectors of different embedding models cannot be mixed; expected one model, got {', '.join(written for written, _ in spaces)}",
+        )
+
+
+def _check_truncation(tree: Tree, alias: str, written: object, *, embeds: bool, writes: bool) -> None:
+    """Note a way with what is too long that this alias cannot go; of many hosted models nobody knows what they are."""
+    place: Place = ("models", alias, "truncation")
+    if embeds and not writes and written in CHAT_TRUNCATIONS:
+        tree.blame(place, f"is for chats, and this alias embeds; expected one of: {', '.join(EMBEDDING_TRUNCATIONS)}")
+    elif writes and not embeds and written in EMBEDDING_TRUNCATIONS:
+        tree.blame(
+            place, f"is for embeddings, and this alias does not embed; expected one of: {', '.join(CHAT_TRUNCATIONS)}"
         )
 
 
@@ -71,6 +86,14 @@ def _check_model(tree: Tree, place: Place, provider: str, model: str, outline: O
 
 
 def _embeds(outline: Outline, provider: str, model: str) -> bool:
-    if model == "embedding" or model == outline.classes(provider).get("embedding"):
+    if model == EMBEDDING or model == outline.classes(provider).get(EMBEDDING):
         return True
     return mapping(outline.local_models(provider).get(model)).get("embedding") is True
+
+
+def _writes(outline: Outline, provider: str, model: str) -> bool:
+    """Tell whether a model is known to write."""
+    if model in CLASSES:
+        return model != EMBEDDING
+    local = outline.local_models(provider)
+    return model in local and mapping(local[model]).get("embedding") is not True

@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from gateway.auth import AuthSettings
-from gateway.config.accepted import EmbeddingsSettings, RedisSettings, StoreSettings
+from gateway.cache import EmbeddingsSettings, RedisSettings
+from gateway.config.accepted import StoreSettings
 from gateway.http import ServerSettings
 from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, OpenAISettings
 from gateway.routing import FailoverSettings, RouteSettings

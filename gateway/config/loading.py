@@ -19,7 +19,7 @@ from gateway.config.resolving import note_dropped
 from gateway.config.rules import check_rules
 from gateway.config.tree import Tree
 from gateway.config.variables import fill_in_tree
-from gateway.errors import ConfigError, Mistake
+from gateway.mistakes import ConfigError, Mistake
 from gateway.packaged import HUB_SCHEME
 from gateway.providers import LlamaCppSettings
 

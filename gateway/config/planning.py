@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gateway.call import Endpoint
-from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, ModelFacts, OpenAISettings, look_up
+from gateway.config.revisions import revision_of
+from gateway.providers import (
+    HostedSettings,
+    LiteLLMSettings,
+    LlamaCppSettings,
+    ModelFacts,
+    OpenAISettings,
+    batch_limits,
+    look_up,
+)
 from gateway.routing import DeploymentPlan, DeploymentSettings, TimeoutSettings
 
 LOCAL_WINDOW = 8192  # what a local model gets that is not told, if it was trained for as much
 _UNWRITTEN = DeploymentSettings(provider="-", model="-")
+_NOWHERE = Path("models")
 
 
 def plan_deployment(
@@ -19,10 +30,15 @@ def plan_deployment(
     model: str,
     written: DeploymentSettings = _UNWRITTEN,
     timeouts: TimeoutSettings = TimeoutSettings(),  # noqa: B008  frozen
+    models_dir: Path = _NOWHERE,
 ) -> DeploymentPlan:
-    """Return the plan of one model of a provider; `written` is what the configuration says of this deployment."""
+    """Return the plan of one model of a provider; `written` is what the configuration says of this deployment.
+
+    Models that were added are known in `models_dir`.
+    """
     facts = facts_of(entry, model)
     known = facts or ModelFacts()
+    limits = batch_limits(entry, model)
     return DeploymentPlan(
         provider=provider,
         model=model,
@@ -36,6 +52,10 @@ def plan_deployment(
         drop_params=written.drop_params,
         allowed_extra=frozenset(written.allowed_extra),
         weight=written.weight,
+        dimensions=written.dimensions,
+        max_batch_inputs=written.max_batch_inputs or known.max_batch_inputs or limits.max_batch_inputs,
+        max_batch_tokens=written.max_batch_tokens or known.max_batch_tokens or limits.max_batch_tokens,
+        revision=f"{revision_of(entry, model, models_dir)} {written.revision}".strip(),
     )
 
 

@@ -15,7 +15,7 @@ from yaml.events import CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config.tree import Place, Tree
-from gateway.errors import ConfigError, Mistake
+from gateway.mistakes import ConfigError, Mistake
 
 MOST_BYTES = 1024 * 1024
 MOST_VALUES = 20_000  # with aliases a short file can stand for billions

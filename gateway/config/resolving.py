@@ -1,12 +1,13 @@
 """From a Config to what routing needs: every alias's deployments with all defaults filled in.
 
-A pure function; nothing is asked, and nothing read but what lies beside the code. How deployments are tried is decided in `routing/`.
+Nothing is asked, and nothing read but what lies beside the code, and of local models which file it is. How deployments
+are tried is decided in `routing/`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from gateway.providers import LiteLLMSettings, LlamaCppSettings, OpenAISettings
 from gateway.routing import DeploymentPlan, DeploymentSettings, RoutePlan, RouteSettings, RoutingPlan
 
 ProviderEntry = OpenAISettings | LiteLLMSettings | LlamaCppSettings
+Planner = Callable[..., DeploymentPlan]  # plan_deployment, but for where models lie
 
 _PLAIN_MODEL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._@-]{0,127}(?::[0-9]{1,3})?")
 _TEXT = ("small", "medium", "large")
@@ -31,17 +33,24 @@ class Resolved:
 
 
 def resolve(config: Config) -> Resolved:
-    """Return the providers that are on and every route; classes without an entry in `models` get one."""
+    """Return the providers that are on and every route; classes without an entry in `models` get one.
+
+    Of local models that embed, it is looked at what file there is.
+    """
     providers = MappingProxyType({name: entry for name, entry in config.providers.items() if name not in config.off})
+    plan_one = partial(plan_deployment, models_dir=config.server.data_dir / "models")
     routes: dict[str, RoutePlan] = {}
     for alias in dict.fromkeys([*CLASSES, *config.models]):
         settings = config.models.get(alias)
-        route = _of_class(alias, providers) if settings is None else _of_entry(alias, settings, providers)
+        if settings is None:
+            route = _of_class(alias, providers, plan_one)
+        else:
+            route = _of_entry(alias, settings, providers, plan_one)
         if route.deployments:
             routes[alias] = route
     plan = RoutingPlan(
         routes=MappingProxyType(routes),
-        direct=partial(_spelled_out, providers, _known_models(providers)),
+        direct=partial(_spelled_out, providers, _known_models(providers), plan_one),
         missing=MappingProxyType({name: what_enables(name, config) for name in CLASSES if name not in routes}),
         chooses="auto" not in routes and any(name in routes for name in _TEXT),
     )
@@ -71,20 +80,20 @@ def what_enables(name: str, config: Config) -> str:
     return f"No provider that is on serves the class '{name}'. To have it, {first}name a deployment in models.{name}."
 
 
-def _of_class(alias: str, providers: Mapping[str, ProviderEntry]) -> RoutePlan:
+def _of_class(alias: str, providers: Mapping[str, ProviderEntry], plan_one: Planner) -> RoutePlan:
     """Vectors of different models do not mix, so the class embedding has one deployment and never fails over."""
     deployments = [
-        plan_deployment(name, entry, model)
+        plan_one(name, entry, model)
         for name, entry in providers.items()
         if (model := classes_of(entry).get(alias)) is not None
     ]
     return RoutePlan(alias, "priority", tuple(deployments[:1] if alias == "embedding" else deployments))
 
 
-def _of_entry(alias: str, route: RouteSettings, providers: Mapping[str, ProviderEntry]) -> RoutePlan:
+def _of_entry(alias: str, route: RouteSettings, providers: Mapping[str, ProviderEntry], plan_one: Planner) -> RoutePlan:
     def plans(written: Iterable[DeploymentSettings]) -> tuple[DeploymentPlan, ...]:
         return tuple(
-            plan_deployment(deployment.provider, entry, model, deployment, route.timeouts)
+            plan_one(deployment.provider, entry, model, deployment, route.timeouts)
             for deployment in written
             if (entry := providers.get(deployment.provider)) is not None
             and (model := upstream_model(entry, deployment.model)) is not None
@@ -97,11 +106,12 @@ def _of_entry(alias: str, route: RouteSettings, providers: Mapping[str, Provider
         context_fallbacks=plans(route.context_fallbacks),
         content_filter_fallbacks=plans(route.content_filter_fallbacks),
         spill_queue=route.spill.queue if route.spill is not None else None,
+        truncation=route.truncation,
     )
 
 
 def _spelled_out(
-    providers: Mapping[str, ProviderEntry], known: Mapping[str, tuple[str, str]], name: str
+    providers: Mapping[str, ProviderEntry], known: Mapping[str, tuple[str, str]], plan_one: Planner, name: str
 ) -> RoutePlan | None:
     """Return the route of `provider/model`, of `provider/class`, or of a model that only its own name tells.
 
@@ -116,7 +126,7 @@ def _spelled_out(
         entry = providers[provider]
     if entry is None or not upstream or not _may_be_spelled(entry, upstream):
         return None
-    return RoutePlan(name, "priority", (plan_deployment(provider, entry, upstream),))
+    return RoutePlan(name, "priority", (plan_one(provider, entry, upstream),))
 
 
 def _may_be_spelled(entry: ProviderEntry, model: str) -> bool:

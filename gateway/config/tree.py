@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.errors import ConfigError, Mistake
+from gateway.mistakes import ConfigError, Mistake
 
 Place = tuple[str | int, ...]
 

@@ -2,7 +2,19 @@
 
 from gateway.dispatch.chat import ChatDispatcher
 from gateway.dispatch.embeddings import EmbeddingDispatcher
+from gateway.dispatch.errands import Errands, Terms
+from gateway.dispatch.fitting import Fitting
+from gateway.dispatch.flights import Flights
 from gateway.dispatch.images import ImageDispatcher
 from gateway.dispatch.rerank import RerankDispatcher
 
-__all__ = ["ChatDispatcher", "EmbeddingDispatcher", "ImageDispatcher", "RerankDispatcher"]
+__all__ = [
+    "ChatDispatcher",
+    "EmbeddingDispatcher",
+    "Errands",
+    "Fitting",
+    "Flights",
+    "ImageDispatcher",
+    "RerankDispatcher",
+    "Terms",
+]

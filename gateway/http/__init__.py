@@ -13,6 +13,7 @@ from gateway.http.settings import ServerSettings
 if TYPE_CHECKING:
     from gateway.http.access import guard
     from gateway.http.answers import Answers
+    from gateway.http.cache import CacheRoutes
     from gateway.http.chat import ChatRoutes
     from gateway.http.connections import STALLED, EnvelopeRunner, meet_expectation
     from gateway.http.drain import Drain
@@ -29,6 +30,7 @@ __all__ = [
     "STALLED",
     "SURROUND",
     "Answers",
+    "CacheRoutes",
     "ChatRoutes",
     "Drain",
     "EmbeddingRoutes",
@@ -50,6 +52,7 @@ __getattr__ = lazily(
     __name__,
     {
         "Answers": "answers",
+        "CacheRoutes": "cache",
         "ChatRoutes": "chat",
         "Drain": "drain",
         "EmbeddingRoutes": "embeddings",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway import logs
-from gateway.call import Call, Record
+from gateway.call import CacheUse, Call, Record
 from gateway.errors import (
     REQUEST_EXCEEDS_RATE_LIMIT,
     GatewayError,
@@ -24,7 +24,7 @@ from gateway.providers import Reply
 from gateway.wire import dump, encode_event
 
 JSON = "application/json"
-_NEVER_PASSES = frozenset({"insufficient_quota", REQUEST_EXCEEDS_RATE_LIMIT})  # no retry mends these
+_NEVER_PASSES = frozenset({"insufficient_quota", "not_remembered", REQUEST_EXCEEDS_RATE_LIMIT})  # no retry mends these
 _RETRIED_BY_CLIENTS = frozenset({408, 409, 429, *range(500, 600)})
 LONGEST_HEADER = 200  # characters
 
@@ -40,7 +40,7 @@ def error_response(error: GatewayError, record: Record) -> web.Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         headers["Retry-After-Ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
     tried = sum(
-        attempt.outcome != UpstreamRejected.outcome for attempt in record.attempts
+        attempt.outcome != UpstreamRejected.outcome for attempt in record.asked.attempts
     )  # not those that were healed
     has_spent = tried > 1 or error.code in _NEVER_PASSES
     if has_spent and error.http_status in _RETRIED_BY_CLIENTS:
@@ -75,6 +75,10 @@ class Answers:
             return await self._relay(request, call.record, reply)
         call.record.usage, call.record.flaws = reply.usage, reply.flaws
         return web.Response(body=reply.body, headers={"Content-Type": JSON, **_trail(call.record)})
+
+    def send_body(self, body: bytes, record: Record) -> web.Response:
+        """Return a whole answer that the gateway made itself."""
+        return web.Response(body=body, headers={"Content-Type": JSON, **_trail(record)})
 
     async def _relay(self, request: web.Request, record: Record, reply: Reply) -> web.StreamResponse:
         response = _EventStream(
@@ -120,14 +124,29 @@ class Answers:
 
 def _trail(record: Record) -> dict[str, str]:
     """Return the headers that say who answered and after how many attempts."""
-    if not record.attempts:
-        return {}
+    trail: dict[str, str] = {}
+    if record.cache is not None:
+        trail["x-gateway-cache"] = _cache_words(record.cache)
+    if record.truncated_tokens:
+        trail["x-gateway-truncated"] = str(record.truncated_tokens)
+    asked = record.asked
+    if not asked.attempts:
+        return trail
     name = record.deployment
     if len(name) > LONGEST_HEADER or not (name.isascii() and name.isprintable()):
-        name = record.attempts[record.told].label  # a caller that spells out a model chooses its letters
-    trail = {"x-gateway-deployment": name, "x-gateway-attempts": str(len(record.attempts))}
+        name = asked.attempts[asked.told].label  # a caller that spells out a model chooses its letters
+    trail["x-gateway-deployment"] = name
+    trail["x-gateway-attempts"] = str(len(asked.attempts))
     if record.queued is not None:
         trail["x-gateway-queue-position"] = str(record.queued.position)
-    if record.dropped:
-        trail["x-gateway-dropped-params"] = ", ".join(record.dropped)
+    if asked.dropped:
+        trail["x-gateway-dropped-params"] = ", ".join(asked.dropped)
     return trail
+
+
+def _cache_words(use: CacheUse) -> str:
+    words = [f"hits={use.hits}", f"misses={use.misses}"]
+    if use.joined:
+        words.append(f"joined={use.joined}")
+    words += [f"{tier}={found}" for tier, found in use.tiers.items() if found]
+    return " ".join(words)

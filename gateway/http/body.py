@@ -24,14 +24,16 @@ async def read_call(
     endpoint: Endpoint,
     check: Callable[[dict[str, Any]], None],
     deadline_seconds: float = DEADLINE_SECONDS,
+    own: frozenset[str] = frozenset(),
 ) -> Call:
     """Return the checked call; raises the RequestError that says what is wrong with the request.
 
-    `deadline_seconds` is how long the body may take to arrive, beside what its length allows for.
+    `deadline_seconds` is how long the body may take to arrive, beside what its length allows for. `own` are fields that
+    are the gateway's at this endpoint, though elsewhere they would steer a call; whoever asks takes them out.
     """
     body = parse_object(await _read(request, deadline_seconds))
     if not STEERING.isdisjoint(body):
-        refuse_steering(body)
+        refuse_steering(body.keys() - own)
     check(body)
     record = request[RECORD]
     alias: str = body["model"]

@@ -80,15 +80,14 @@ def line(finished: Finished) -> dict[str, Any]:
     if record.model:
         fields["model"] = record.model[:200]
         fields["stream"] = record.stream
-    if record.attempts:
+    if record.deployment:
         fields["deployment"] = record.deployment
+    if record.attempts:
         fields["attempts"] = len(record.attempts)
         fields["upstream_milliseconds"] = round(record.upstream_seconds * 1000, 3)
     if record.queued is not None:
         fields["queue_milliseconds"] = record.queued.milliseconds
-    if record.usage is not None:
-        fields["prompt_tokens"] = record.usage.prompt_tokens
-        fields["completion_tokens"] = record.usage.completion_tokens
+    fields |= _tokens(record)
     if record.flaws:
         fields["flaws"] = record.flaws
     if record.error is not None:
@@ -97,4 +96,17 @@ def line(finished: Finished) -> dict[str, Any]:
             {"deployment": attempt.deployment, "outcome": attempt.outcome, "detail": attempt.detail[:300]}
             for attempt in record.attempts
         ]
+    return fields
+
+
+def _tokens(record: Record) -> dict[str, Any]:
+    """Return what is told of a request's tokens: which were there already, left out, counted."""
+    fields: dict[str, Any] = {}
+    if record.cache is not None:
+        fields["cache_hits"], fields["cache_misses"] = record.cache.hits, record.cache.misses
+    if record.truncated_tokens:
+        fields["truncated_tokens"] = record.truncated_tokens
+    if record.usage is not None:
+        fields["prompt_tokens"] = record.usage.prompt_tokens
+        fields["completion_tokens"] = record.usage.completion_tokens
     return fields

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from gateway import __version__, logs
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 from gateway.processes.assignment import Assignment
 from gateway.processes.children import HttpWorker, program
 from gateway.processes.listening import PortTaken, reserve, url_of

@@ -23,7 +23,7 @@ from typing import Protocol
 from aiohttp import http_parser, web
 
 from gateway import logs
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 from gateway.processes.assignment import Assignment
 from gateway.processes.listening import BACKLOG, listen
 from gateway.processes.supervision import Stop

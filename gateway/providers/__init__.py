@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from gateway.doors import lazily
 from gateway.providers.settings import (
+    BatchInputs,
+    BatchTokens,
     HostedSettings,
     LiteLLMSettings,
     LlamaCppSettings,
@@ -21,14 +23,18 @@ from gateway.providers.settings import (
 if TYPE_CHECKING:
     from gateway.providers.availability import why_unavailable
     from gateway.providers.base import Exchange, Patience, PlainReply, Provider, Reply
+    from gateway.providers.batches import batch_limits
     from gateway.providers.litellm import LiteLLM
     from gateway.providers.litellm_environment import key_source
     from gateway.providers.llamacpp import LlamaCpp, LocalModel
     from gateway.providers.llamacpp_crashes import Crashes
-    from gateway.providers.openai import OpenAIWire
+    from gateway.providers.llamacpp_tokens import TakesApart, TokenIds
+    from gateway.providers.openai import Manners, OpenAIWire
     from gateway.providers.pricemap import lists, look_up
 
 __all__ = [
+    "BatchInputs",
+    "BatchTokens",
     "Crashes",
     "Exchange",
     "HostedSettings",
@@ -38,6 +44,7 @@ __all__ = [
     "LlamaCppSettings",
     "LocalModel",
     "LocalModelSettings",
+    "Manners",
     "ModelFacts",
     "OpenAISettings",
     "OpenAIWire",
@@ -45,7 +52,10 @@ __all__ = [
     "PlainReply",
     "Provider",
     "Reply",
+    "TakesApart",
     "TokenField",
+    "TokenIds",
+    "batch_limits",
     "key_source",
     "lists",
     "look_up",
@@ -60,11 +70,15 @@ __getattr__ = lazily(
         "Crashes": "llamacpp_crashes",
         "LlamaCpp": "llamacpp",
         "LocalModel": "llamacpp",
+        "Manners": "openai",
         "OpenAIWire": "openai",
         "Patience": "base",
         "PlainReply": "base",
         "Provider": "base",
         "Reply": "base",
+        "TakesApart": "llamacpp_tokens",
+        "TokenIds": "llamacpp_tokens",
+        "batch_limits": "batches",
         "key_source": "litellm_environment",
         "lists": "pricemap",
         "look_up": "pricemap",

@@ -33,7 +33,8 @@ class Exchange:
     `caller` is who takes turns, `most_waiting` behind how many others this one would wait; the provider fills in
     `may_wait`, that there is a queue, so that no answer yet is no sign of ill health, `ticket`, its name in the queue, and
     `queued`, how it was there. `max_output_tokens` is the longest answer that the configuration lets the model make, for
-    where one has to be said and `body` says none.
+    where one has to be said and `body` says none. `dimensions` are the numbers that each vector is to have, unless
+    `body` says that; None where any number will do.
     """
 
     endpoint: Endpoint
@@ -49,6 +50,7 @@ class Exchange:
     ticket: str = ""
     queued: Queued | None = None
     max_output_tokens: int | None = None
+    dimensions: int | None = None
 
 
 def account_of(host: str, *secrets: str) -> Hashable:
@@ -59,15 +61,18 @@ def account_of(host: str, *secrets: str) -> Hashable:
 class Reply(Protocol):
     """An upstream's good answer, closed by leaving its `async with`.
 
-    A plain one has its whole `body`; a stream has an empty one and yields blocks of whole events when iterated, the
-    first of which has already arrived; `is_complete` says that the block just yielded was the last. Iterating raises
-    UpstreamError when the stream breaks.
+    A plain one has its whole `body`, but where embeddings were asked for the `vectors` instead, in the order of the
+    inputs: float32, little-endian, all of one size. A stream has neither and yields blocks of whole events when
+    iterated, the first of which has already arrived; `is_complete` says that the block just yielded was the last.
+    Iterating raises UpstreamError when the stream breaks.
     `usage` is known at the end, where the upstream told it, and so are `flaws`: what was wrong with an answer that could
     be used all the same.
     """
 
     @property
     def body(self) -> bytes: ...
+    @property
+    def vectors(self) -> tuple[bytes, ...] | None: ...
     @property
     def is_complete(self) -> bool: ...
     @property
@@ -107,15 +112,24 @@ class Provider(Protocol):
 
 
 class PlainReply:
-    """A whole answer; nothing is left open."""
+    """A whole answer; nothing is left open. `model` is the upstream's own name of it, "" where nobody needs that."""
 
-    __slots__ = ("body", "flaws", "usage")
+    __slots__ = ("body", "flaws", "model", "usage", "vectors")
     is_complete = True
 
-    def __init__(self, body: bytes, usage: Usage | None, flaws: tuple[Flaw, ...] = ()) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        usage: Usage | None,
+        flaws: tuple[Flaw, ...] = (),
+        vectors: tuple[bytes, ...] | None = None,
+        model: str = "",
+    ) -> None:
         self.body = body
         self.usage = usage
         self.flaws = flaws
+        self.vectors = vectors
+        self.model = model
 
     async def __aenter__(self) -> Self:
         return self

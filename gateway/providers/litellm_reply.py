@@ -5,21 +5,20 @@ The words that whole answers and streams share are here; streams are put togethe
 
 from __future__ import annotations
 
-import base64
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.call import Usage
 from gateway.errors import UpstreamProtocolError
 from gateway.providers.base import Exchange, PlainReply
 from gateway.providers.litellm_images import pictures_of
 from gateway.providers.litellm_parts import Thoughts, audio_of, call_of, get, legacy_call_of, refusal_of, sources_of
-from gateway.wire import dump, find_flaw, read_usage
+from gateway.providers.plain import unpack_vectors
+from gateway.wire import dump, read_usage
 
 _FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 NO_ARGUMENTS = "{}"
 _BYTES_OF_A_TOKEN = 4  # roughly, of text in UTF-8
-_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _OTHER_FINISHES: Mapping[str, str] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -148,27 +147,16 @@ def _tool_call(told: Any) -> dict[str, Any]:
 
 
 def embedding_reply(answer: Any, exchange: Exchange) -> PlainReply:
-    """Return the list of vectors in the order of the inputs, as floats or base64 as the caller wants them.
+    """Return the reply with the vectors in the order of the inputs.
 
     Raises UpstreamProtocolError for what are not the vectors that were asked for.
     """
     told = (usage_of(getattr(answer, "usage", None)) or {}).get("prompt_tokens", 0)
     tokens = told or _estimate(exchange.body.get("input"))  # clients want a figure, and nought would be a wrong one
-    counted = {"prompt_tokens": tokens, "total_tokens": tokens}
-    data = [
-        {"object": "embedding", "index": index, "embedding": get(item, "embedding")}
-        for index, item in enumerate(_in_order(answer.data or ()))
-    ]
-    payload = {"object": "list", "data": data, "model": exchange.model, "usage": counted}
-    flaw = find_flaw(payload, exchange.body, dump(payload))
-    if flaw is None and not all(_is_finite(each["embedding"]) for each in data):
-        flaw = "an embedding that is no vector of numbers"
-    if flaw is not None:
-        raise UpstreamProtocolError(f"The upstream's answer has {flaw}.", code="upstream_bad_response")
-    encode = _as_base64 if exchange.body.get("encoding_format") == "base64" else _as_floats
-    for each in data:
-        each["embedding"] = encode(each["embedding"])
-    return PlainReply(dump(payload), read_usage(counted) if told else None)
+    data = [{"embedding": get(item, "embedding")} for item in _in_order(answer.data or ())]
+    model = getattr(answer, "model", None)
+    vectors = unpack_vectors({"data": data}, exchange)
+    return PlainReply(b"", Usage(tokens), vectors=vectors, model=model if isinstance(model, str) else "")
 
 
 def _estimate(given: Any) -> int:
@@ -178,30 +166,12 @@ def _estimate(given: Any) -> int:
     return sum(_estimate(each) if isinstance(each, str | list) else 1 for each in given or ())
 
 
-def _is_finite(vector: Any) -> bool:
-    """Tell whether numbers, which Python's reader of JSON takes for infinite too, fit into what base64 is made of."""
-    return isinstance(vector, str) or all(abs(number) <= _LARGEST_FLOAT32 for number in vector)
-
-
 def _in_order(items: Sequence[Any]) -> Sequence[Any]:
     """Return the items by the index that each has; as they came where an upstream gives none that can be right."""
     places = [get(item, "index") for item in items]
     if not all(type(place) is int for place in places) or len(set(places)) != len(places):
         return items
     return sorted(items, key=lambda item: int(get(item, "index")))
-
-
-def _as_base64(vector: Any) -> str:
-    if isinstance(vector, str):
-        return vector
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-def _as_floats(vector: Any) -> Iterable[float]:
-    if not isinstance(vector, str):
-        return list(vector)
-    packed = base64.b64decode(vector)
-    return struct.unpack(f"<{len(packed) // 4}f", packed)
 
 
 def _empty() -> UpstreamProtocolError:

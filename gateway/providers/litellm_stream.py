@@ -89,6 +89,7 @@ class LiteLLMStream:
         "body",
         "is_complete",
     )
+    vectors = None
 
     def __init__(
         self, source: Source, chunks: Chunks, line: Line, patience: Patience, sweeper: Sweeper, secrets: Sequence[str]

@@ -36,6 +36,7 @@ from gateway.providers.llamacpp_dialect import (
 )
 from gateway.providers.llamacpp_fields import restrict
 from gateway.providers.llamacpp_pool import FrontPool, QueuePatience, begin_exchange
+from gateway.providers.llamacpp_tokens import TELL_SECONDS, TokenIds, ask_tokens
 from gateway.providers.openai import OpenAIWire
 from gateway.wire import SseScanner, dump, parse_object
 
@@ -69,6 +70,9 @@ class _Lane(OpenAIWire):
     def make_scanner(self, exchange: Exchange) -> SseScanner:
         return LlamaCppScanner(exchange)
 
+    def may_refuse(self, added: str, error: UpstreamRejected, exchange: Exchange) -> bool:
+        return False  # the engines are known to understand what is added
+
 
 class LlamaCpp:
     """The provider of `kind: llamacpp`: one lane for each model."""
@@ -90,7 +94,7 @@ class LlamaCpp:
         is_sound = not local.trouble()
         if exchange.most_waiting is not None and is_sound:
             _leave_to_others(exchange.model, local)
-        dimensions = exchange.body.get("dimensions") if exchange.endpoint == "embeddings" else None
+        dimensions = _size_asked_for(exchange)
         exchange.body = body = restrict(exchange.body, exchange.endpoint)
         if exchange.endpoint == "completions" and body.get("max_tokens") is None:
             body["max_tokens"] = DEFAULT_COMPLETION_TOKENS
@@ -108,10 +112,17 @@ class LlamaCpp:
             raise
         except (UpstreamUnavailable, UpstreamOverloaded) as error:
             raise _explain(error, exchange, local, suspicion) from error
-        if not reply.body:
+        if not isinstance(reply, PlainReply):
             return CrashNoting(reply, suspicion)
         suspicion.answered()
         return reply if exchange.stream else _tidy(exchange, reply, dimensions)
+
+    async def take_apart(
+        self, model: str, text: str, *, most: int | None = None, seconds: float = TELL_SECONDS
+    ) -> TokenIds | None:
+        """Return the first `most` tokens of a text, None where the model does not tell them within so many seconds."""
+        local = self._models.get(model)
+        return None if local is None else await ask_tokens(local.socket, text, most, seconds)
 
     async def is_ready(self, model: str) -> bool:
         local = self._models.get(model)
@@ -135,10 +146,18 @@ def _explain(error: UpstreamError, exchange: Exchange, local: LocalModel, suspic
     )
 
 
+def _size_asked_for(exchange: Exchange) -> int | None:
+    """Return the `dimensions` of a request for embeddings; whether the vectors have them is then not asked elsewhere."""
+    asked: int | None = exchange.body.get("dimensions") if exchange.endpoint == "embeddings" else None
+    if asked is not None:
+        exchange.dimensions = None
+    return asked
+
+
 def _tidy(exchange: Exchange, reply: Reply, dimensions: int | None) -> Reply:
     """Bring a plain reply to the OpenAI wire where llama.cpp's differs."""
-    if dimensions is not None:
-        check_dimensions(dimensions, parse_object(reply.body))
+    if dimensions is not None and reply.vectors is not None:
+        check_dimensions(dimensions, reply.vectors)
     if exchange.endpoint == "completions" and exchange.body.get("logprobs") is not None:
         return PlainReply(dump(tidy_completion(parse_object(reply.body))), reply.usage)
     return reply

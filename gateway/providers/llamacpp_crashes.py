@@ -102,6 +102,8 @@ class Suspicion:
 class CrashNoting:
     """A stream of a model process that notes how it ended."""
 
+    vectors = None
+
     def __init__(self, inner: Reply, suspicion: Suspicion) -> None:
         self._inner = inner
         self._events = inner.__aiter__()

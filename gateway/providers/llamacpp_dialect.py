@@ -15,7 +15,7 @@ from typing import Any
 from gateway.errors import ContextLengthExceeded, InvalidRequest, UpstreamError, UpstreamRejected
 from gateway.providers.base import Exchange
 from gateway.providers.llamacpp_fields import ECHO
-from gateway.wire import DONE_EVENT, SseScanner, data_of, encode_event, parse_event, read_usage
+from gateway.wire import DONE_EVENT, FLOAT_BYTES, SseScanner, data_of, encode_event, parse_event, read_usage
 
 Payload = dict[str, Any]
 
@@ -100,10 +100,9 @@ def _param_in(message: str, body: Mapping[str, Any]) -> str | None:
     return next((name for name in ("response_format", "grammar", "json_schema", "tools") if body.get(name)), None)
 
 
-def check_dimensions(asked: int, reply: Mapping[str, Any]) -> None:
+def check_dimensions(asked: int, vectors: Sequence[bytes]) -> None:
     """Raise InvalidRequest when the vectors do not have the size that was asked for; llama.cpp does not shorten them."""
-    vector = reply["data"][0]["embedding"]
-    size = len(vector) * 3 // 16 if isinstance(vector, str) else len(vector)  # base64 of float32, padding aside
+    size = len(vectors[0]) // FLOAT_BYTES
     if size != asked:
         raise InvalidRequest(
             f"This model does not support specifying dimensions: its vectors have {size}.", param="dimensions"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -32,7 +33,7 @@ from gateway.providers.plain import make_reply
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
 from gateway.providers.stream import HOLD_SECONDS, StreamReply
 from gateway.providers.sweeper import Sweeper, TimeLimit
-from gateway.providers.whole import MAX_ERROR_BYTES, flaw_of, most_bytes, read_beginning, read_object, read_reply
+from gateway.providers.whole import MAX_ERROR_BYTES, most_bytes, read_beginning, read_object, read_reply
 from gateway.wire import ImageScanner, SseScanner, count_inputs, dump, error_in, read_usage
 
 _PARAMS: dict[Endpoint, str] = {
@@ -44,19 +45,28 @@ _PARAMS: dict[Endpoint, str] = {
 }
 _CROSSED = frozenset({"chat/completions", "completions"})
 _NOT_THERE = frozenset({404, 405})  # most servers of this wire do not rank
-_USAGE_FIELD = "stream_options"
+_USAGE_FIELD, _ENCODING_FIELD = "stream_options", "encoding_format"
+_ADDED = (_USAGE_FIELD, _ENCODING_FIELD)
 _SLICE_BYTES = 64 * 1024
 _SAYS_NOTHING_ALONE = frozenset({400, 404, 413, 422})  # what is wrong with a request is in the text
 ERROR_TEXT_SECONDS = 1.0  # the words behind an error's status come with it or hardly at all
 _MOST_MODELS = 1000  # callers may spell out models
 
 
-class OpenAIWire:
-    """One upstream that speaks the OpenAI wire.
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """Which fields an upstream understands that are sent though the caller did not send them.
 
-    `streams_usage` says that the upstream understands `stream_options`, by which the gateway learns the tokens of
-    every stream; a caller that did not ask for them does not see them. A model that turns out not to is asked without.
+    By `stream_options` the gateway learns the tokens of every stream; a caller that did not ask for them does not see
+    them. By `encoding_format` vectors come as bytes instead of digits, whatever the caller wants of the gateway.
     """
+
+    streams_usage: bool = True
+    embeds_base64: bool = True
+
+
+class OpenAIWire:
+    """One upstream that speaks the OpenAI wire; a model that refuses what its `manners` promise is asked without."""
 
     def __init__(
         self,
@@ -66,13 +76,14 @@ class OpenAIWire:
         api_key: str = "",
         headers: Mapping[str, str] | None = None,
         connect: Callable[[], aiohttp.BaseConnector] = keep_tcp,
-        streams_usage: bool = True,
+        manners: Manners = Manners(),
     ) -> None:
         self.name = name
         self.account = account_of(str(URL(base_url).origin()), api_key)
         self._secrets = (api_key, *(headers or {}).values())
-        self._streams_usage = streams_usage
-        self._no_usage: set[str] = set()  # models that refused stream_options
+        self._manners = manners
+        self._refused: dict[str, set[str]] = {_USAGE_FIELD: set(), _ENCODING_FIELD: set()}  # by which models
+        self._taken: dict[str, set[str]] = {_USAGE_FIELD: set(), _ENCODING_FIELD: set()}
         base = base_url.rstrip("/")
         self._urls = {path: URL(f"{base}/{path}") for path in _PARAMS}
         self._sweeper = Sweeper()
@@ -89,16 +100,19 @@ class OpenAIWire:
         self._pool = Pool(sent, connect)
 
     async def send(self, exchange: Exchange) -> Reply:
-        if not self._adds_usage(exchange):
+        added = self._added(exchange)
+        if not added:
             return await self._ask(exchange, self._patch(exchange))
         try:
-            return await self._ask(exchange, self._patch(exchange, adds_usage=True))
+            reply = await self._ask(exchange, self._patch(exchange, added))
         except UpstreamRejected as error:
-            if (error.param or "").partition(".")[0] != _USAGE_FIELD or exchange.body.get(_USAGE_FIELD):
+            if exchange.model in self._taken[added] or not self.may_refuse(added, error, exchange):
                 raise
+        else:
+            _remember(self._taken[added], exchange.model)
+            return reply
         reply = await self._ask(exchange, self._patch(exchange))
-        if len(self._no_usage) < _MOST_MODELS:  # only now: what was refused may have been something else
-            self._no_usage.add(exchange.model)
+        _remember(self._refused[added], exchange.model)  # only now: what was refused may have been something else
         return reply
 
     async def _ask(self, exchange: Exchange, body: bytes) -> Reply:
@@ -143,17 +157,37 @@ class OpenAIWire:
     async def close(self) -> None:
         await self._pool.close()
 
-    def _adds_usage(self, exchange: Exchange) -> bool:
-        """Tell whether the usage is asked for though the caller did not; streams of images tell it unasked."""
-        is_silent = exchange.stream and not exchange.wants_usage and exchange.endpoint != "images/generations"
-        return is_silent and self._streams_usage and exchange.model not in self._no_usage
+    def _added(self, exchange: Exchange) -> str:
+        """Return the field that is sent though the caller did not send it, "" if there is none.
 
-    def _patch(self, exchange: Exchange, *, adds_usage: bool = False) -> bytes:
+        Streams of images tell their usage unasked.
+        """
+        if exchange.endpoint == "embeddings":
+            name, is_added = _ENCODING_FIELD, self._manners.embeds_base64
+        else:
+            is_silent = exchange.stream and not exchange.wants_usage and exchange.endpoint != "images/generations"
+            name, is_added = _USAGE_FIELD, is_silent and self._manners.streams_usage
+        return name if is_added and exchange.model not in self._refused[name] else ""
+
+    def may_refuse(self, added: str, error: UpstreamRejected, exchange: Exchange) -> bool:
+        """Tell whether the refusal may be about the field that was `added`.
+
+        Of base64 many say in a sentence only that there is none, or that something in the request is wrong.
+        """
+        if added == _ENCODING_FIELD:
+            return error.param in (None, _ENCODING_FIELD)
+        return (error.param or "").partition(".")[0] == added and not exchange.body.get(added)
+
+    def _patch(self, exchange: Exchange, added: str = "") -> bytes:
         patched = {**exchange.body, "model": exchange.model}
-        if adds_usage:
+        if added == _USAGE_FIELD:
             patched[_USAGE_FIELD] = {**(exchange.body.get(_USAGE_FIELD) or {}), "include_usage": True}
-        elif not self._streams_usage and exchange.endpoint != "images/generations":
+        elif not self._manners.streams_usage and exchange.endpoint != "images/generations":
             patched.pop(_USAGE_FIELD, None)
+        if added == _ENCODING_FIELD:
+            patched[_ENCODING_FIELD] = "base64"
+        elif exchange.endpoint == "embeddings":
+            patched.pop(_ENCODING_FIELD, None)  # digits are what all upstreams give by themselves
         return dump(patched)
 
     async def _begin_stream(
@@ -182,9 +216,6 @@ class OpenAIWire:
             return _as_stream(payload or {}, exchange)
         if payload is None:
             raise UpstreamProtocolError("The upstream's answer is not a JSON object.", code="upstream_bad_response")
-        flaw = flaw_of(payload, body, exchange)
-        if flaw is not None:
-            raise UpstreamProtocolError(f"The upstream's answer has {flaw}.", code="upstream_bad_response")
         return make_reply(payload, body, exchange)
 
     async def _read_payload(
@@ -230,8 +261,9 @@ class OpenAIWire:
         endpoint = exchange.endpoint
         if endpoint == "rerank" and response.status in _NOT_THERE and not isinstance(error, UpstreamModelMissing):
             return EndpointNotServed(endpoint)
-        if isinstance(error, UpstreamRejected) and error.param is None and _USAGE_FIELD.encode() in body:
-            error.param = _USAGE_FIELD  # many servers name the field in a sentence or a list only
+        if isinstance(error, UpstreamRejected) and error.param is None:
+            # Many servers name the field in a sentence or a list only.
+            error.param = next((name for name in _ADDED if name.encode() in body), None)
         if isinstance(error, ContextLengthExceeded) and error.param is None:
             error.param = _PARAMS[exchange.endpoint]
             if exchange.endpoint != "chat/completions":
@@ -249,6 +281,11 @@ class OpenAIWire:
         except (TimeoutError, aiohttp.ClientError, OSError):
             response.close()
             return b"".join(pieces)
+
+
+def _remember(models: set[str], model: str) -> None:
+    if len(models) < _MOST_MODELS:
+        models.add(model)
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:

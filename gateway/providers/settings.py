@@ -65,6 +65,12 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+BatchInputs = Annotated[
+    int | None, Field(ge=1, description="Inputs in one request for embeddings; more are asked for in several.")
+]
+BatchTokens = Annotated[int | None, Field(ge=1, description="Tokens of all inputs of such a request together.")]
+
+
 class ModelFacts(ProviderSettings):
     """What is known of one upstream model; prices are US dollars for a million tokens."""
 
@@ -78,6 +84,8 @@ class ModelFacts(ProviderSettings):
     refuses: Annotated[
         tuple[str, ...], Field(description="Request fields it refuses: settings that name one are not sent.")
     ] = ()
+    max_batch_inputs: BatchInputs = None
+    max_batch_tokens: BatchTokens = None
 
 
 class TextSettings(ProviderSettings):
@@ -116,6 +124,8 @@ class HostedSettings(TextSettings):
     models: Annotated[
         dict[Annotated[str, Field(min_length=1)], ModelFacts], Field(description="What is known of its models.")
     ] = {}
+    max_batch_inputs: BatchInputs = None
+    max_batch_tokens: BatchTokens = None
 
 
 class OpenAISettings(HostedSettings):
@@ -125,6 +135,13 @@ class OpenAISettings(HostedSettings):
     base_url: Annotated[BaseUrl, Field(description="Everything before /chat/completions, usually ending in /v1.")]
     streams_usage: Annotated[
         bool, Field(description="Whether the upstream understands stream_options, by which streams tell their tokens.")
+    ] = True
+    embeds_base64: Annotated[
+        bool,
+        Field(
+            description="Whether the upstream understands encoding_format: base64, by which embeddings come as bytes; "
+            "callers may ask for either all the same."
+        ),
     ] = True
     token_field: Annotated[
         TokenField | None,

@@ -53,6 +53,7 @@ class StreamReply:
         "_waiting_since",
         "body",
     )
+    vectors = None
 
     def __init__(
         self,

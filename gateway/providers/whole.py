@@ -1,6 +1,6 @@
 """Bodies that are read to their end before anybody sees them: how large they may be, and what they must hold.
 
-What becomes of one that is wrong is decided in `openai.py`.
+What becomes of one that is wrong is decided in `plain.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from gateway.call import Endpoint
 from gateway.errors import UpstreamTooLarge
 from gateway.providers.base import Exchange
-from gateway.wire import find_flaw, find_ranking_flaw, has_images
+from gateway.wire import find_ranking_flaw, has_images
 
 _KIB, _MIB = 1024, 1024 * 1024
 # What an upstream that never stops costs of memory. Sixteen thousand tokens with twenty logprobs each are 24 MiB; an
@@ -81,10 +81,8 @@ def read_object(body: bytes) -> dict[str, Any] | None:
     return payload if isinstance(payload, dict) else None
 
 
-def flaw_of(payload: Mapping[str, Any], body: bytes, exchange: Exchange) -> str | None:
-    """Return what is wrong with a plain answer, whose text is `body`, None where nothing is."""
-    if exchange.endpoint == "embeddings":
-        return find_flaw(payload, exchange.body, body)
+def flaw_of(payload: Mapping[str, Any], exchange: Exchange) -> str | None:
+    """Return what is wrong with a plain answer that has no vectors, None where nothing is."""
     if exchange.endpoint == "rerank":
         return find_ranking_flaw(payload, exchange.body)
     is_answer = has_images(payload) if exchange.endpoint == "images/generations" else payload.get("choices")

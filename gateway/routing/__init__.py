@@ -4,6 +4,8 @@ from gateway.routing.condition import State
 from gateway.routing.failover import Failover, Opened
 from gateway.routing.health import Health, Healths
 from gateway.routing.settings import (
+    CHAT_TRUNCATIONS,
+    EMBEDDING_TRUNCATIONS,
     DeploymentPlan,
     DeploymentSettings,
     FailoverSettings,
@@ -11,6 +13,7 @@ from gateway.routing.settings import (
     RouteSettings,
     RoutingPlan,
     TimeoutSettings,
+    Truncation,
 )
 from gateway.routing.shaping import Refusals
 from gateway.routing.styles import STYLES, check_style
@@ -18,6 +21,8 @@ from gateway.routing.table import AUTO, Deployment, Route, RouteTable
 
 __all__ = [
     "AUTO",
+    "CHAT_TRUNCATIONS",
+    "EMBEDDING_TRUNCATIONS",
     "STYLES",
     "Deployment",
     "DeploymentPlan",
@@ -35,5 +40,6 @@ __all__ = [
     "RoutingPlan",
     "State",
     "TimeoutSettings",
+    "Truncation",
     "check_style",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -24,12 +25,14 @@ from gateway.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamWrongSize,
 )
 from gateway.providers import Exchange, Reply
 from gateway.routing.budget import RetryBudget
 from gateway.routing.health import Health, Healths
 from gateway.routing.order import STRATEGIES
 from gateway.routing.shaping import Refusals, shape
+from gateway.routing.sizing import Sizes
 from gateway.routing.table import Deployment, Route
 
 _MOST_HEALED = 4  # fields of one call: as many as the presets' settings have
@@ -60,6 +63,7 @@ class Failover:
         self._clock = clock
         self._budget = RetryBudget(retry_budget)
         self._spent = spent
+        self._sizes = Sizes()
 
     def first_success(self, call: Call, route: Route) -> Awaitable[Opened]:
         """Ask; awaited, it is the first good reply, to be used as an `async with`.
@@ -108,7 +112,7 @@ class Failover:
             body = shape(call, deployment, self._refusals)
             try:
                 try:
-                    return await self._attempt(call, deployment, body)
+                    return await self._ask(call, deployment, body)
                 except UpstreamRejected as error:
                     return await self._heal(call, deployment, body, error)
             except UpstreamError as error:
@@ -131,10 +135,14 @@ class Failover:
                 break
             body = shape(call, deployment, self._refusals)
             try:
-                return await self._attempt(call, deployment, body)
+                return await self._ask(call, deployment, body)
             except UpstreamRejected as error:
                 refusal = error
         raise refusal
+
+    def _ask(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Awaitable[Opened]:
+        attempt = partial(self._attempt, call, deployment)
+        return self._sizes.ask(call, deployment, body, attempt) if call.endpoint == "embeddings" else attempt(body)
 
     async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Opened:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
@@ -148,7 +156,10 @@ class Failover:
             if isinstance(error, UpstreamError):
                 error.deployment, attempt.status = deployment.name, error.upstream_status
             attempt.ended = self._clock()
-            running.end(error)
+            if isinstance(error, UpstreamWrongSize):
+                running.leave()  # it is as well as it was set up to be
+            else:
+                running.end(error)
             raise
         except BaseException:
             attempt.outcome = "cancelled"  # the caller left, or the process ends
@@ -282,4 +293,5 @@ def _exchange(call: Call, deployment: Deployment, body: dict[str, Any]) -> Excha
         caller=call.caller.name,
         most_waiting=deployment.spill_queue,
         max_output_tokens=deployment.max_output_tokens,
+        dimensions=deployment.dimensions,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from gateway.call import Endpoint
-from gateway.providers import ModelFacts, TokenField
+from gateway.providers import BatchInputs, BatchTokens, ModelFacts, TokenField
 
 PLAIN_ANSWER_SECONDS = 600.0  # as long as OpenAI's clients wait
 SHORTEST_PLAIN_ANSWER_SECONDS = 120.0  # long answers take as long
@@ -17,6 +17,11 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 StrategyName = Literal["priority", "weighted", "least_busy", "lowest_latency"]
+Truncation = Literal["drop_oldest", "middle", "refuse", "none", "end", "mean_pool"]
+ChatTruncation = Literal["drop_oldest", "middle", "refuse"]
+EmbeddingTruncation = Literal["none", "end", "mean_pool"]
+CHAT_TRUNCATIONS: tuple[ChatTruncation, ...] = get_args(ChatTruncation)
+EMBEDDING_TRUNCATIONS: tuple[EmbeddingTruncation, ...] = get_args(EmbeddingTruncation)
 
 
 class RoutingSettings(BaseModel):
@@ -86,6 +91,21 @@ class DeploymentSettings(RoutingSettings):
     settings: Annotated[
         dict[str, JsonValue], Field(description="Request fields sent when the caller left them out.")
     ] = {}
+    dimensions: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="The numbers of each vector; an answer with others is asked for again with this `dimensions`, "
+            "then taken from the next deployment.",
+        ),
+    ] = None
+    max_batch_inputs: BatchInputs = None
+    max_batch_tokens: BatchTokens = None
+    revision: Annotated[
+        str,
+        Field(description="Change it when the model behind the name changes: remembered embeddings are then not used."),
+    ] = ""
     timeouts: Annotated[
         TimeoutSettings | None, Field(description="What differs from the route's timeouts for this deployment.")
     ] = None
@@ -136,7 +156,12 @@ class RouteSettings(RoutingSettings):
         ),
     ] = None
     truncation: Annotated[
-        Literal["drop_oldest", "middle", "refuse"] | None, Field(description="Not enforced by this version.")
+        Truncation | None,
+        Field(
+            description="What becomes of inputs over the model's window. Where the alias embeds: none, they are refused; "
+            "end, their end is cut off; mean_pool, their parts are embedded and the mean is taken (default: none). "
+            "Of a chat: drop_oldest, middle, refuse. Not enforced by this version."
+        ),
     ] = None
     timeouts: TimeoutSettings = TimeoutSettings()
 
@@ -165,7 +190,9 @@ class FailoverSettings(RoutingSettings):
 class DeploymentPlan:
     """A deployment with every default filled in; `model` is the upstream's own name.
 
-    `settings` fill in what a request leaves out, by endpoint. `refuses` are fields its model is known to refuse.
+    `settings` fill in what a request leaves out, by endpoint. `refuses` are fields its model is known to refuse. Each
+    vector has `dimensions` numbers, if that is known; one request has no more than `max_batch_inputs` inputs with
+    `max_batch_tokens` tokens together. `revision` changes when the model behind the name does.
     """
 
     provider: str
@@ -180,6 +207,10 @@ class DeploymentPlan:
     drop_params: bool = False
     allowed_extra: frozenset[str] = frozenset()
     weight: float = 1.0
+    dimensions: int | None = None
+    max_batch_inputs: int | None = None
+    max_batch_tokens: int | None = None
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +223,7 @@ class RoutePlan:
     context_fallbacks: tuple[DeploymentPlan, ...] = ()
     content_filter_fallbacks: tuple[DeploymentPlan, ...] = ()
     spill_queue: int | None = None
+    truncation: Truncation | None = None
 
     @property
     def every_deployment(self) -> tuple[DeploymentPlan, ...]:

@@ -10,7 +10,14 @@ from typing import Any
 from gateway.call import Call, Caller, Endpoint
 from gateway.errors import ModelNotFound, PermissionDenied
 from gateway.providers import Provider, TokenField
-from gateway.routing.settings import DeploymentPlan, RoutePlan, RoutingPlan, StrategyName, TimeoutSettings
+from gateway.routing.settings import (
+    DeploymentPlan,
+    RoutePlan,
+    RoutingPlan,
+    StrategyName,
+    TimeoutSettings,
+    Truncation,
+)
 from gateway.routing.styles import choose_class, split_style
 
 AUTO = "auto"
@@ -25,7 +32,8 @@ class Deployment:
     `name` is `provider/model`; `label` is the same in metrics, where the model is `other` unless it is configured.
     `settings` fill in what a request leaves out, by endpoint, without those that the model `refuses`. Deployments of the
     same `account` share a host and a key; None shares with nobody. A local model that is not loaded, or for which
-    `spill_queue` calls wait, leaves a call to the next.
+    `spill_queue` calls wait, leaves a call to the next. `context_window`, `dimensions`, the limits of a request and
+    `revision` are as in DeploymentPlan.
     """
 
     name: str
@@ -34,12 +42,17 @@ class Deployment:
     model: str
     settings: Mapping[Endpoint, Mapping[str, Any]]
     timeouts: TimeoutSettings
+    context_window: int | None = None
     max_output_tokens: int | None = None
     token_field: TokenField | None = None
     refuses: frozenset[str] = frozenset()
     drop_params: bool = False
     allowed_extra: frozenset[str] = frozenset()
     weight: float = 1.0
+    dimensions: int | None = None
+    max_batch_inputs: int | None = None
+    max_batch_tokens: int | None = None
+    revision: str = ""
     account: Hashable = None
     spill_queue: int | None = None
     is_configured: bool = True  # otherwise a caller spelled it out
@@ -50,7 +63,8 @@ class Route:
     """An alias's deployments in their configured order; `label` is the alias in metrics.
 
     `larger` and `unfiltered` lead to what is asked instead when a request is too long, or a content filter refuses it,
-    `patient` to the local models that left a call to others in vain: there it waits for its turn.
+    `patient` to the local models that left a call to others in vain: there it waits for its turn. `truncation` says what
+    becomes of what is too long, None for what is usual.
     """
 
     alias: str
@@ -60,6 +74,7 @@ class Route:
     larger: Route | None = None
     unfiltered: Route | None = None
     patient: Route | None = None
+    truncation: Truncation | None = None
 
     @property
     def every_deployment(self) -> tuple[Deployment, ...]:
@@ -69,7 +84,10 @@ class Route:
 
     @property
     def in_one_space(self) -> Route:
-        """Return the route over those deployments whose vectors can stand for the first's: of the same model and size."""
+        """Return the route over those deployments whose vectors can stand for the first's: of the same model and size.
+
+        They are also asked for the same type of input, where the configuration says one.
+        """
         if len(self.deployments) == 1 and self.larger is None and self.unfiltered is None:
             return self
         first = _space(self.deployments[0])
@@ -146,6 +164,7 @@ class RouteTable:
             over(plan.deployments),
             larger=over(plan.context_fallbacks) if plan.context_fallbacks else None,
             unfiltered=over(plan.content_filter_fallbacks) if plan.content_filter_fallbacks else None,
+            truncation=plan.truncation,
         )
 
     def _deploy(self, plan: DeploymentPlan, of: int, *, is_configured: bool) -> Deployment:
@@ -161,12 +180,17 @@ class RouteTable:
                 for endpoint, fields in plan.settings.items()
             },
             timeouts=plan.timeouts.shared_by(of),
+            context_window=plan.context_window,
             max_output_tokens=plan.max_output_tokens,
             token_field=plan.token_field,
             refuses=plan.refuses,
             drop_params=plan.drop_params,
             allowed_extra=plan.allowed_extra,
             weight=plan.weight,
+            dimensions=plan.dimensions,
+            max_batch_inputs=plan.max_batch_inputs,
+            max_batch_tokens=plan.max_batch_tokens,
+            revision=plan.revision,
             account=provider.account,
             is_configured=is_configured,
         )
@@ -189,9 +213,11 @@ class RouteTable:
         return f"The model '{shown}' does not exist or you do not have access to it.{hint}{listed}"
 
 
-def _space(deployment: Deployment) -> tuple[str, object]:
+def _space(deployment: Deployment) -> tuple[str, object, object]:
     """Return what decides the space of a deployment's vectors; makers' names may come before the model's."""
-    return deployment.model.rpartition("/")[2].lower(), deployment.settings["embeddings"].get("dimensions")
+    settings = deployment.settings["embeddings"]
+    size = settings.get("dimensions") or deployment.dimensions
+    return deployment.model.rpartition("/")[2].lower(), size, settings.get("input_type")
 
 
 def _word(told: object) -> str:

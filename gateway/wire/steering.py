@@ -7,7 +7,7 @@ whoever moves here from another gateway, that they are not. A name with a meanin
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 from gateway.errors import InvalidRequest
 
@@ -128,9 +128,9 @@ _WITHIN = """
 STEERING = frozenset(f"{_WHERE} {_PRICES} {_HOW} {_WITHIN}".split())
 
 
-def refuse_steering(body: dict[str, Any]) -> None:
-    """Raise InvalidRequest (`unknown_parameter`) where the top of `body` has a name that steers calls."""
-    if STEERING.isdisjoint(body):
+def refuse_steering(names: Iterable[str]) -> None:
+    """Raise InvalidRequest (`unknown_parameter`) where one of the names at the top of a request steers calls."""
+    name = next((name for name in names if name in STEERING), None)
+    if name is None:
         return
-    name = next(name for name in body if name in STEERING)
     raise InvalidRequest(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")

@@ -18,7 +18,7 @@ def read_usage(reported: Any) -> Usage | None:
         return None
     details = reported.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    return Usage(prompt, completion, cached or 0)
+    return Usage(prompt, completion, cached or 0, _count(reported.get("truncated_tokens")) or 0)
 
 
 def _count(value: Any) -> int | None:

@@ -47,14 +47,17 @@ class CutInputs:
     async def _fit(self, text: Any) -> tuple[Any, int]:
         """Return what of one input fits, and how many tokens that leaves out."""
         if isinstance(text, list):
-            return text[: self._window], max(0, len(text) - self._window)
+            return self._cut(text)
         # No token is shorter than a byte, so most texts are seen to fit without being taken apart.
         if not isinstance(text, str) or len(text.encode("utf-8", "replace")) + _SPECIAL_TOKENS <= self._window:
             return text, 0
-        tokens = await self._tokens_of(text)
+        kept, lost = self._cut(await self._tokens_of(text))
+        return (kept, lost) if lost else (text, 0)
+
+    def _cut(self, tokens: list[Any]) -> tuple[list[Any], int]:
         lost = len(tokens) - self._window
         # The last token is the one that models end each text with.
-        return (text, 0) if lost <= 0 else ([*tokens[: self._window - 1], tokens[-1]], lost)
+        return ([*tokens[: self._window - 1], tokens[-1]], lost) if lost > 0 else (tokens, 0)
 
     async def _tokens_of(self, text: str) -> list[int]:
         """Return the tokens of a text; none where the engine does not tell them, which then refuses what is too long."""

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from aiohttp import web
 
 from gateway.worker.engine import Answer, Body, LoadedModel
 from gateway.worker.fair_queue import FairQueue, QueueFull, Ticket
-from gateway.worker.front_refusals import LARGEST_BODY_BYTES, Refusal, answer_or_refuse, refusing
+from gateway.worker.front_refusals import LARGEST_BODY_BYTES, Handler, Refusal, answer_or_refuse, refusing
+from gateway.worker.own_tokens import TOKENIZE
 from gateway.worker.token_count import TokenCount
+from gateway.worker.told import body_of
 from gateway.worker.turns import Turns, ask_in_turns, work_of
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank")
@@ -116,15 +119,24 @@ class Front:
         application.router.add_get("/queue/{request}", self._tell_place)
         for path in PATHS:
             application.router.add_post(path, self._attend)
+        application.router.add_post(TOKENIZE, partial(self._attend, work=self._take_apart))
         return application
 
-    async def _attend(self, request: web.Request) -> web.StreamResponse:
+    async def _take_apart(self, request: web.Request) -> web.StreamResponse:
+        """Tell the tokens of a text, which takes no turn: the engine does it beside what it is at."""
+        try:
+            answer = await self._model.ask(TOKENIZE, await self._read(request))
+            return web.Response(body=await body_of(answer), status=answer.status, content_type=answer.content_type)
+        except ConnectionError as error:
+            raise Refusal(500, "server_error", f"The model gave no answer: {error}.") from error
+
+    async def _attend(self, request: web.Request, work: Handler | None = None) -> web.StreamResponse:
         """Count the request as present until its whole answer is with the kernel, for then this process may end."""
         self._enter()
         try:
             if request.transport is not None:
                 request.transport.set_write_buffer_limits(0)  # what waits in this process would be lost with it
-            response = await answer_or_refuse(request, self._take)
+            response = await answer_or_refuse(request, work or self._take)
             with suppress(ConnectionError):  # the caller is gone
                 await response.prepare(request)
                 await response.write_eof()

@@ -25,6 +25,7 @@ from gateway.worker.cut_inputs import CutInputs
 from gateway.worker.engine import LoadedModel, Plan, choose
 from gateway.worker.fair_queue import FIRST_READING_SECONDS, FIRST_SECONDS, FairQueue
 from gateway.worker.gguf_header import GgufError, GgufSummary, check_gguf
+from gateway.worker.own_tokens import OwnTokens
 from gateway.worker.plan import engine_socket, make_plan, usable_cores
 from gateway.worker.pulse import Pulse, Pulsing, Vitals, pulse_of_server
 from gateway.worker.ranking import Ranker, check_ranking_head
@@ -109,7 +110,8 @@ def _surround(model: LoadedModel, settings: WorkerSettings, plan: Plan) -> Loade
     """Return the model with what the settings put around it."""
     if plan.rerank:
         return Ranker(model)
-    return CutInputs(model, plan.context_window) if settings.too_long == "cut" else model
+    cutting = CutInputs(model, plan.context_window) if settings.too_long == "cut" else model
+    return OwnTokens(cutting, plan.context_window)
 
 
 def _make_front(model: LoadedModel, settings: WorkerSettings, plan: Plan, reports: Reports) -> Front:

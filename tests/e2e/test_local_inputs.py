@@ -56,10 +56,11 @@ async def test_nothing_is_said_where_nothing_is_cut(embedder: Client) -> None:
     assert body["usage"] == {"prompt_tokens": WINDOW, "total_tokens": WINDOW}
 
 
-async def test_token_ids_are_cut_too(embedder: Client) -> None:
+async def test_token_ids_are_cut_too_with_the_models_marks_around_them(embedder: Client) -> None:
     body = await embed(embedder, [1037] * 700)
 
-    assert body["usage"]["truncated_tokens"] == 188
+    assert body["usage"]["prompt_tokens"] == WINDOW
+    assert body["usage"]["truncated_tokens"] == 190
 
 
 async def test_many_inputs_come_back_in_order_with_all_their_tokens(embedder: Client) -> None:

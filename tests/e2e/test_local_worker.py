@@ -276,7 +276,7 @@ async def test_a_body_that_is_no_request_is_refused(chat: Client, raw: bytes) ->
     assert (status, body["error"]["type"]) == (400, "invalid_request_error")
 
 
-@pytest.mark.parametrize("path", ["/", "/slots", "/metrics", "/props", "/tokenize"])
+@pytest.mark.parametrize("path", ["/", "/slots", "/metrics", "/props"])
 async def test_what_nobody_needs_is_off(chat: Client, path: str) -> None:
     assert await chat.get(path) == 404
 

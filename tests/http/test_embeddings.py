@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
-from base64 import b64decode
 from typing import Any
 
 import pytest
 
 from tests.support.app import RunningGateway, running
-from tests.support.upstream import ScriptedUpstream, Status, make_vector
+from tests.support.embedding import expected, vectors_of
+from tests.support.upstream import ScriptedUpstream, Status
 
 INPUTS: dict[str, tuple[Any, list[Any]]] = {
     "a text": ("a text", ["a text"]),
@@ -30,8 +29,7 @@ async def test_every_form_of_input_is_embedded_in_its_order(gateway: RunningGate
 
     assert answer.status == 200
     assert answer.json["object"] == "list"
-    assert [item["index"] for item in answer.json["data"]] == list(range(len(items)))
-    assert [item["embedding"] for item in answer.json["data"]] == [make_vector(item) for item in items]
+    assert vectors_of(answer) == expected(*items)
 
 
 async def test_base64_holds_the_same_numbers_as_float(gateway: RunningGateway) -> None:
@@ -40,8 +38,7 @@ async def test_base64_holds_the_same_numbers_as_float(gateway: RunningGateway) -
     floats = await gateway.post("embeddings", {**body, "encoding_format": "float"})
     packed = await gateway.post("embeddings", {**body, "encoding_format": "base64"})
 
-    for plain, coded in zip(floats.json["data"], packed.json["data"], strict=True):
-        assert list(struct.unpack("<8f", b64decode(coded["embedding"]))) == plain["embedding"]
+    assert vectors_of(packed) == vectors_of(floats)
 
 
 async def test_dimensions_and_other_fields_travel_on(gateway: RunningGateway, upstream: ScriptedUpstream) -> None:
@@ -50,7 +47,7 @@ async def test_dimensions_and_other_fields_travel_on(gateway: RunningGateway, up
     answer = await gateway.post("embeddings", body)
 
     assert len(answer.json["data"][0]["embedding"]) == 3
-    assert upstream.requests[0].json == {**body, "model": "model"}
+    assert upstream.requests[0].json == {**body, "model": "model", "encoding_format": "base64"}
 
 
 async def test_a_stream_field_means_nothing_here(gateway: RunningGateway) -> None:
@@ -71,9 +68,19 @@ async def test_a_stream_field_means_nothing_here(gateway: RunningGateway) -> Non
         ({"input": [1, "a"]}, "input[1]"),
         ({"input": [1, -1]}, "input[1]"),
         ({"input": [[1], []]}, "input[1]"),
+        ({"input": [1, 2**31]}, "input[1]"),
+        ({"input": [[1], [2, -1]]}, "input[1][1]"),
+        ({"input": [1.5]}, "input[0]"),
+        ({"input": [[]]}, "input[0]"),
+        ({"input": [True]}, "input[0]"),
+        ({"input": 1}, "input"),
+        ({"input": [[1]] * 2049}, "input"),
         ({"input": {"a": 1}}, "input"),
         ({"input": ["a"] * 2049}, "input"),
         ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "dimensions": -1}, "dimensions"),
+        ({"input": "a", "dimensions": 1.5}, "dimensions"),
+        ({"input": "a", "dimensions": True}, "dimensions"),
         ({"input": "a", "dimensions": "3"}, "dimensions"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
         ({"input": "a", "model": 1}, "model"),
@@ -91,6 +98,19 @@ async def test_a_mistake_names_its_field(
     assert upstream.requests == []
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
+async def test_numbers_that_are_none_are_refused(
+    gateway: RunningGateway, upstream: ScriptedUpstream, number: bytes
+) -> None:
+    content = b'{"model": "embedding", "input": [1, %b]}' % number
+
+    answer = await gateway.ask("POST", "/v1/embeddings", data=content, headers={"Content-Type": "application/json"})
+
+    assert answer.status == 400
+    assert answer.error["type"] == "invalid_request_error"
+    assert upstream.requests == []
+
+
 async def test_vectors_never_come_from_another_model_whatever_the_alias(upstream: ScriptedUpstream) -> None:
     upstream.script(Status(500), Status(500), Status(500))
     provider = {"kind": "openai", "base_url": upstream.base_url}
@@ -98,6 +118,7 @@ async def test_vectors_never_come_from_another_model_whatever_the_alias(upstream
         "up/maker/e-1",
         "up/e-2",
         {"provider": "up", "model": "e-1", "settings": {"dimensions": 8}},
+        {"provider": "up", "model": "e-1", "settings": {"input_type": "query"}},
         "up/E-1",
     ]
     text = json.dumps({"providers": {"up": provider}, "models": {"vectors": {"deployments": deployments}}})

@@ -276,4 +276,4 @@ async def test_settings_of_text_do_not_reach_embeddings(upstream: ScriptedUpstre
     async with serving(upstream) as gateway:
         await gateway.post("embeddings", {"model": "small", "input": "a"})
 
-    assert set(upstream.requests[0].json) == {"model", "input"}
+    assert set(upstream.requests[0].json) == {"model", "input", "encoding_format"}

@@ -51,7 +51,8 @@ async def test_every_name_that_steers_is_refused_at_the_top(
     gateway: RunningGateway, upstream: ScriptedUpstream, canary: Canary, endpoint: str
 ) -> None:
     assert len(STEERING) >= 400
-    for name in sorted(STEERING):
+    own = {"cache"} if endpoint == "embeddings" else set()  # where it is the gateway's, and no upstream gets it
+    for name in sorted(STEERING - own):
         answer = await gateway.post(endpoint, {**BODIES[endpoint], name: canary.url})
 
         assert answer.status == 400, name

@@ -41,10 +41,12 @@ def make_config(
     timeouts: Mapping[str, float] | None = None,
     server: Mapping[str, Any] | None = None,
     provider: Mapping[str, Any] | None = None,
+    embeddings: Mapping[str, Any] | None = None,
 ) -> str:
     """Return a configuration in which each alias is served by all upstreams in turn: `up0/model`, `up1/model`, …
 
-    `timeouts` are named without `_seconds`; `provider` are further fields of every provider. JSON is YAML.
+    `timeouts` are named without `_seconds`; `provider` are further fields of every provider. Embeddings are remembered
+    only where `embeddings` says so, that other tests see each of their requests upstream. JSON is YAML.
     """
     urls = [upstream if isinstance(upstream, str) else upstream.base_url for upstream in upstreams]
     route = {
@@ -60,6 +62,7 @@ def make_config(
                 for index, url in enumerate(urls)
             },
             "models": dict.fromkeys(aliases, route),
+            "embeddings": dict({"cache": None} if embeddings is None else embeddings),
         }
     )
 
@@ -163,17 +166,19 @@ async def running(
     environ: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
     dice: Callable[[], float] = random.random,
+    now: Callable[[], float] = time.time,
 ) -> AsyncIterator[RunningGateway]:
     """Serve the application that the configuration describes, on a free port of 127.0.0.1.
 
-    `clock` is what deployments rest by, and `dice` spreads their rests; the limits of attempts and streams keep to real time.
+    `clock` is what deployments rest by, and `dice` spreads their rests; the limits of attempts and streams keep to real time. `now`
+    gives the Unix seconds that embeddings are remembered by.
     """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = parse(text, str(directory / "gateway.yaml"), environ=environ or {})
         log = io.BytesIO()
         with redirect_stderr(io.TextIOWrapper(log, write_through=True)) as wrapper:
-            application = build(config, run_dir=directory, clock=clock, dice=dice)
+            application = build(config, run_dir=directory, clock=clock, dice=dice, now=now)
         stack.callback(wrapper.detach)  # or the wrapper would close the log when it is collected
         held = stack.enter_context(closing(reserve("127.0.0.1", 0)))
         session = await stack.enter_async_context(

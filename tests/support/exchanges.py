@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from gateway.call import Call, Caller, Endpoint, Record
-from gateway.providers import Exchange
+from gateway.providers import Exchange, Reply
 from gateway.routing import TimeoutSettings
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -48,3 +49,9 @@ def make_call(
 ) -> Call:
     body = {"model": alias, "messages": MESSAGES, **({"stream": True} if stream else {}), **(body or {})}
     return Call(endpoint, body, alias, stream, caller, Record("req_test", 0.0))
+
+
+def numbers_of(reply: Reply) -> list[list[float]]:
+    """Return the vectors of a reply to a request for embeddings, as numbers."""
+    assert reply.vectors is not None
+    return [list(struct.unpack(f"<{len(vector) // 4}f", vector)) for vector in reply.vectors]

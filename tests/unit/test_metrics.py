@@ -25,12 +25,12 @@ def read(page: bytes) -> dict[tuple[str, ...], float]:
     }
 
 
-def make_record(alias: str = "small", **fields: Any) -> Record:
-    return Record("req_1", 100.0, "/v1/chat/completions", alias=alias, model="any", **fields)
+def make_record(alias: str = "small", model: str = "any", **fields: Any) -> Record:
+    return Record("req_1", 100.0, "/v1/chat/completions", alias=alias, model=model, **fields)
 
 
-def make_attempt(seconds: float, outcome: str = "ok", label: str = "lab/tiny") -> Attempt:
-    return Attempt("lab/tiny", label, 100.0, 100.0 + seconds, outcome)
+def make_attempt(seconds: float, outcome: str = "ok", label: str = "lab/tiny", began: float = 0.0) -> Attempt:
+    return Attempt("lab/tiny", label, 100.0 + began, 100.0 + began + seconds, outcome)
 
 
 def observe(metrics: Metrics, record: Record, status: int = 200, ended: float = 110.0) -> None:
@@ -41,7 +41,9 @@ def observe(metrics: Metrics, record: Record, status: int = 200, ended: float = 
 
 def test_a_request_counts_with_its_duration_overhead_and_tokens() -> None:
     metrics = Metrics()
-    record = make_record(attempts=[make_attempt(2, "upstream_timeout"), make_attempt(7)], usage=Usage(9, 12, 4))
+    record = make_record(
+        attempts=[make_attempt(2, "upstream_timeout"), make_attempt(7, began=2)], usage=Usage(9, 12, 4)
+    )
 
     observe(metrics, record)
 
@@ -55,6 +57,15 @@ def test_a_request_counts_with_its_duration_overhead_and_tokens() -> None:
     assert page["gateway_tokens_total", "prompt", "small"] == 9
     assert page["gateway_tokens_total", "completion", "small"] == 12
     assert page["gateway_tokens_total", "cached", "small"] == 4
+
+
+def test_attempts_at_one_time_are_no_overhead_twice() -> None:
+    metrics = Metrics()
+
+    observe(metrics, make_record(attempts=[make_attempt(6), make_attempt(4, began=1), make_attempt(2, began=5)]))
+
+    page = read(metrics.render())
+    assert page["gateway_overhead_duration_seconds_sum", "/v1/chat/completions"] == pytest.approx(3)
 
 
 def test_a_stream_counts_its_first_event_and_its_waiting_as_the_upstreams() -> None:
@@ -164,11 +175,12 @@ def test_the_page_of_one_worker_adds_up_all_of_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "phase"),
     [
-        (make_record(), "body"),
+        (make_record(model=""), "body"),
+        (make_record(), "waiting"),
         (make_record(attempts=[make_attempt(1, "cancelled")]), "waiting"),
         (make_record(attempts=[make_attempt(1)], first_event=101.0), "answer"),
     ],
-    ids=["body", "waiting", "answer"],
+    ids=["body", "waiting for others", "waiting", "answer"],
 )
 def test_a_caller_that_left_is_counted_by_when_it_did(record: Record, phase: str) -> None:
     metrics = Metrics()

@@ -15,8 +15,8 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from gateway.errors import ConfigError, Mistake
-from gateway.providers.settings import BaseUrl, ModelClass, ModelFacts, TokenField
+from gateway.mistakes import ConfigError, Mistake
+from gateway.providers.settings import BaseUrl, BatchInputs, BatchTokens, ModelClass, ModelFacts, TokenField
 
 ALIASES: Mapping[str, str] = MappingProxyType(
     {"gemini": "google", "grok": "xai", "llamacloud": "together", "vertex": "claude_vertex"}
@@ -35,7 +35,8 @@ class Preset(BaseModel):
     in processes of its own. `env` names the variable of the key, `base_url_env` that of the endpoint and `options` those
     of what else is needed; `base_path` is put behind an endpoint that is only a host. The provider is off without its key where `needs_key`, and without the field that `needs`
     names. Prices of `models` are US dollars for a million tokens; other models are looked up in litellm's price map under
-    `price_map`. The limits are those of class models of which nothing else is known.
+    `price_map`. The limits are those of class models of which nothing else is known, but those of a batch hold for each
+    request for embeddings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +59,9 @@ class Preset(BaseModel):
     max_output_tokens: Annotated[int | None, Field(ge=1)] = None
     refuses: tuple[str, ...] = ()
     streams_usage: bool = True
+    embeds_base64: bool = True
+    max_batch_inputs: BatchInputs = None
+    max_batch_tokens: BatchTokens = None
     token_field: TokenField | None = None
     price_map: str | None = None
 
@@ -83,7 +87,10 @@ class Preset(BaseModel):
             names += ["max_input_tokens", "max_output_tokens"]
         else:
             names += ["base_url", "classes", "models", "image_settings", "refuses", "price_map"]
-        names += {"openai": ["streams_usage", "token_field"], "litellm": ["prefix"], "llamacpp": []}[self.wire]
+            names += ["max_batch_inputs", "max_batch_tokens"]
+        names += {"openai": ["streams_usage", "embeds_base64", "token_field"], "litellm": ["prefix"], "llamacpp": []}[
+            self.wire
+        ]
         plain = self.model_dump(mode="json", include=set(names), exclude_defaults=True)
         return {name: plain[name] for name in names if name in plain}
 

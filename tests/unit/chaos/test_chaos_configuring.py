@@ -9,7 +9,7 @@ import pytest
 
 from gateway.chaos.configuring import ask_first, cut, load_without_keys, replace_far_sides
 from gateway.config import Config, parse, resolve
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 from gateway.providers import OpenAISettings
 from gateway.routing import TimeoutSettings
 

@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from gateway.config import Config, parse
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 
 Load = Callable[..., Config]
 Complain = Callable[..., list[str]]

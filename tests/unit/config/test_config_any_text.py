@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config import Config, parse, resolve
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 
 KEYS = [
     "server",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from gateway.config import load, parse
+from gateway.config import load, parse, resolve
 
 DESIGN = """\
 server:    {host: 127.0.0.1, port: 8080, workers: 1, data_dir: ./data}
@@ -51,16 +51,15 @@ def test_what_has_no_effect_yet_is_warned_of_once_for_each_place() -> None:
             "4: auth.keys[0].usd_per_day",
             "14: models.small.deployments[0].context_window",
             "16: models.small.truncation",
-            "19: embeddings.cache",
             "21: store.url",
         )
     )
 
 
-def test_a_redis_that_is_named_is_warned_of_and_its_password_kept(load_text) -> None:
+def test_the_password_of_a_redis_is_kept(load_text) -> None:
     config = load_text("providers: {ollama: }\nredis: {url: 'redis://:hush@h:6379'}")
 
-    assert config.warnings == ("gateway.yaml:2: redis.url: accepted, has no effect in this version",)
+    assert config.warnings == ()
     assert "hush" not in repr(config)
 
 
@@ -145,3 +144,12 @@ def test_permissions_may_name_what_is_switched_off(load_text) -> None:
     """)
 
     assert len(config.auth.keys[0].models) == 6
+
+
+def test_a_way_with_long_inputs_reaches_the_route_of_an_alias_that_embeds(load_text) -> None:
+    config = load_text("providers: {ollama: }\nmodels: {v: {deployments: [ollama/x], truncation: mean_pool}}")
+
+    plan = resolve(config).plan
+
+    assert plan.routes["v"].truncation == "mean_pool"
+    assert config.warnings == ()

@@ -74,6 +74,21 @@ CASES = {
         "providers: {ollama: {classes: {smal: x}}}\n",
         "gateway.yaml:1: providers.ollama.classes.smal: unknown key; did you mean 'small'?",
     ),
+    "a way of shortening chats where the alias embeds": (
+        "models: {embedding: {deployments: [lab/x], truncation: middle}}\n",
+        "gateway.yaml:2: models.embedding.truncation: is for chats, and this alias embeds; expected one of: none, end, "
+        "mean_pool",
+    ),
+    "a way of shortening inputs where the alias chats": (
+        "models: {small: {deployments: [lab/x], truncation: mean_pool}}\n",
+        "gateway.yaml:2: models.small.truncation: is for embeddings, and this alias does not embed; expected one of: "
+        "drop_oldest, middle, refuse",
+    ),
+    "an unknown way of shortening": (
+        "models: {vectors: {deployments: [lab/x], truncation: mean_pol}}\n",
+        "gateway.yaml:2: models.vectors.truncation: expected one of: drop_oldest, middle, refuse, none, end, mean_pool, "
+        "got 'mean_pol'; did you mean 'mean_pool'?",
+    ),
     "no deployment": (
         "models: {small: {deployments: []}}\n",
         "gateway.yaml:2: models.small.deployments: must not be empty",
@@ -286,13 +301,13 @@ CASES = {
         "providers: {openai: {sk-hush1: x}}\n",
         "gateway.yaml:1: providers.openai.…: unknown key; "
         "expected one of: settings, max_input_tokens, max_output_tokens, api_key, headers, classes, "
-        "image_settings, refuses, price_map, models, kind, base_url, streams_usage, token_field",
+        "image_settings, refuses, price_map, models, max_batch_inputs, max_batch_tokens, kind, base_url, streams_usage, embeds_base64, token_field",
     ),
     "a long unknown key": (
         "providers: {openai: {abcdefghijklmnopqrstu: x}}\n",
         "gateway.yaml:1: providers.openai.…: unknown key; "
         "expected one of: settings, max_input_tokens, max_output_tokens, api_key, headers, classes, "
-        "image_settings, refuses, price_map, models, kind, base_url, streams_usage, token_field",
+        "image_settings, refuses, price_map, models, max_batch_inputs, max_batch_tokens, kind, base_url, streams_usage, embeds_base64, token_field",
     ),
     "no provider": (
         "providers: {}\n",

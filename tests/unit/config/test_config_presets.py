@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, resolve
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 from gateway.providers import HostedSettings, LiteLLMSettings, LlamaCppSettings, OpenAISettings, presets
 from gateway.routing import DeploymentPlan
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 
 UNUSABLE = {
     "an empty file": (b"", "gateway.yaml: the file is empty"),

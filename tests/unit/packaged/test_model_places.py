@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config import parse
 from gateway.config.document import CLASSES, NAME_PATTERN
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 from gateway.packaged import Wish, register
 from gateway.packaged.adding import RESERVED, default_name
 from gateway.packaged.records import NAME_PATTERN as PLAIN_NAME_PATTERN

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import UpstreamProtocolError
-from gateway.providers import OpenAIWire
+from gateway.providers import Manners, OpenAIWire
 from tests.support.exchanges import MESSAGES, make_exchange
 from tests.support.upstream import Chat, Redirect, ScriptedUpstream, WithHeaders
 
@@ -99,7 +99,7 @@ async def test_a_stream_asks_for_usage_beside_the_callers_own_options(
 
 
 async def test_an_upstream_that_knows_no_stream_options_is_not_sent_any(upstream: ScriptedUpstream) -> None:
-    wire = OpenAIWire("lab", upstream.base_url, streams_usage=False)
+    wire = OpenAIWire("lab", upstream.base_url, manners=Manners(streams_usage=False))
 
     async with await wire.send(make_exchange(stream=True)):
         pass

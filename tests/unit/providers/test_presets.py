@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import ConfigError
+from gateway.mistakes import ConfigError
 from gateway.providers import presets
 from gateway.providers.presets import ALIASES, Preset, parse_preset, preset_names, read_preset
 

@@ -93,12 +93,12 @@ async def test_of_several_inputs_only_the_long_ones_are_cut() -> None:
     assert body["usage"]["truncated_tokens"] == 5
 
 
-async def test_token_ids_are_cut_too() -> None:
+async def test_token_ids_are_cut_too_and_keep_their_end_mark() -> None:
     model = Model()
 
     body = await embed(model, [list(range(9)), "ab"])
 
-    assert model.asked[-1][1]["input"] == [list(range(6)), "ab"]
+    assert model.asked[-1][1]["input"] == [[0, 1, 2, 3, 4, 8], "ab"]
     assert body["usage"]["truncated_tokens"] == 3
 
 

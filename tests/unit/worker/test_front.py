@@ -376,6 +376,30 @@ async def test_health_is_told_whatever_runs(tmp_path: Path) -> None:
     assert (reply.status, told["status"]) == (200, "ok")
 
 
+async def test_a_text_is_taken_apart_while_all_slots_are_at_work(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        it.model.answer.steps = Gate(0)
+        at_work = it.begin("a")
+        await it.model.until_asked(1)
+        it.model.answer = plain(ids=[1])
+
+        async with it.session.post("http://m/tokenize", data=b'{"content": "text"}') as reply:
+            told = await reply.json()
+        at_work.cancel()
+
+    assert told == {"ids": [1]}
+    assert it.model.asked[-1] == ("/tokenize", {"content": "text"})
+
+
+@pytest.mark.parametrize(("raw", "status"), [(b"{", 400), (b"[]", 400)])
+async def test_what_is_no_json_object_is_not_taken_apart(tmp_path: Path, raw: bytes, status: int) -> None:
+    async with house(tmp_path) as it, it.session.post("http://m/tokenize", data=raw) as reply:
+        assert reply.status == status
+        assert (await reply.json())["error"]["type"] == "invalid_request_error"
+
+    assert it.model.asked == []
+
+
 async def test_who_sent_a_request_may_ask_how_it_fares(tmp_path: Path) -> None:
     async def look(name: str) -> tuple[int, Any]:
         async with it.session.get(f"http://m/queue/{name}") as reply:
