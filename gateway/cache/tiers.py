@@ -198,10 +198,7 @@ class Tiers:
         self._generation = generation
 
     async def _keep_tending(self) -> None:
-        for tier in self._tiers:
-            if isinstance(tier, Warmed):
-                await tier.warm()
-        failed = False
+        failed, cold = False, [tier for tier in self._tiers if isinstance(tier, Warmed)]
         while True:
             try:
                 await self.tend()
@@ -211,6 +208,8 @@ class Tiers:
                 failed = True
             else:
                 failed = False
+            while cold:
+                await cold.pop().warm()
             await asyncio.sleep(self._tend_seconds)
 
     @staticmethod

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gateway.providers.llamacpp import LlamaCpp, LocalModel
     from gateway.providers.llamacpp_crashes import Crashes
     from gateway.providers.llamacpp_tokens import TakesApart, TokenIds
-    from gateway.providers.openai import Manners, OpenAIWire
+    from gateway.providers.manners import Manners
+    from gateway.providers.openai import OpenAIWire
     from gateway.providers.pricemap import lists, look_up
 
 __all__ = [
@@ -70,7 +71,7 @@ __getattr__ = lazily(
         "Crashes": "llamacpp_crashes",
         "LlamaCpp": "llamacpp",
         "LocalModel": "llamacpp",
-        "Manners": "openai",
+        "Manners": "manners",
         "OpenAIWire": "openai",
         "Patience": "base",
         "PlainReply": "base",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -29,6 +28,7 @@ from gateway.providers.classify import as_error_object, classify, classify_objec
 from gateway.providers.crossed import to_events, to_whole
 from gateway.providers.foreign import translate, translate_answer
 from gateway.providers.images import ImageStream
+from gateway.providers.manners import ENCODING_FIELD, USAGE_FIELD, Manners, name_added
 from gateway.providers.plain import make_reply
 from gateway.providers.pool import Lifeline, Pool, keep_tcp
 from gateway.providers.stream import HOLD_SECONDS, StreamReply
@@ -45,24 +45,10 @@ _PARAMS: dict[Endpoint, str] = {
 }
 _CROSSED = frozenset({"chat/completions", "completions"})
 _NOT_THERE = frozenset({404, 405})  # most servers of this wire do not rank
-_USAGE_FIELD, _ENCODING_FIELD = "stream_options", "encoding_format"
-_ADDED = (_USAGE_FIELD, _ENCODING_FIELD)
 _SLICE_BYTES = 64 * 1024
 _SAYS_NOTHING_ALONE = frozenset({400, 404, 413, 422})  # what is wrong with a request is in the text
 ERROR_TEXT_SECONDS = 1.0  # the words behind an error's status come with it or hardly at all
 _MOST_MODELS = 1000  # callers may spell out models
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """Which fields an upstream understands that are sent though the caller did not send them.
-
-    By `stream_options` the gateway learns the tokens of every stream; a caller that did not ask for them does not see
-    them. By `encoding_format` vectors come as bytes instead of digits, whatever the caller wants of the gateway.
-    """
-
-    streams_usage: bool = True
-    embeds_base64: bool = True
 
 
 class OpenAIWire:
@@ -76,14 +62,14 @@ class OpenAIWire:
         api_key: str = "",
         headers: Mapping[str, str] | None = None,
         connect: Callable[[], aiohttp.BaseConnector] = keep_tcp,
-        manners: Manners = Manners(),
+        manners: Manners = Manners(),  # noqa: B008  frozen
     ) -> None:
         self.name = name
         self.account = account_of(str(URL(base_url).origin()), api_key)
         self._secrets = (api_key, *(headers or {}).values())
         self._manners = manners
-        self._refused: dict[str, set[str]] = {_USAGE_FIELD: set(), _ENCODING_FIELD: set()}  # by which models
-        self._taken: dict[str, set[str]] = {_USAGE_FIELD: set(), _ENCODING_FIELD: set()}
+        self._refused: dict[str, set[str]] = {USAGE_FIELD: set(), ENCODING_FIELD: set()}  # by which models
+        self._taken: dict[str, set[str]] = {USAGE_FIELD: set(), ENCODING_FIELD: set()}
         base = base_url.rstrip("/")
         self._urls = {path: URL(f"{base}/{path}") for path in _PARAMS}
         self._sweeper = Sweeper()
@@ -163,31 +149,28 @@ class OpenAIWire:
         Streams of images tell their usage unasked.
         """
         if exchange.endpoint == "embeddings":
-            name, is_added = _ENCODING_FIELD, self._manners.embeds_base64
+            name, is_added = ENCODING_FIELD, self._manners.embeds_base64
         else:
             is_silent = exchange.stream and not exchange.wants_usage and exchange.endpoint != "images/generations"
-            name, is_added = _USAGE_FIELD, is_silent and self._manners.streams_usage
+            name, is_added = USAGE_FIELD, is_silent and self._manners.streams_usage
         return name if is_added and exchange.model not in self._refused[name] else ""
 
     def may_refuse(self, added: str, error: UpstreamRejected, exchange: Exchange) -> bool:
-        """Tell whether the refusal may be about the field that was `added`.
-
-        Of base64 many say in a sentence only that there is none, or that something in the request is wrong.
-        """
-        if added == _ENCODING_FIELD:
-            return error.param in (None, _ENCODING_FIELD)
+        """Tell whether the refusal is about the field that was `added`."""
+        if added == ENCODING_FIELD:
+            return error.param == ENCODING_FIELD
         return (error.param or "").partition(".")[0] == added and not exchange.body.get(added)
 
     def _patch(self, exchange: Exchange, added: str = "") -> bytes:
         patched = {**exchange.body, "model": exchange.model}
-        if added == _USAGE_FIELD:
-            patched[_USAGE_FIELD] = {**(exchange.body.get(_USAGE_FIELD) or {}), "include_usage": True}
+        if added == USAGE_FIELD:
+            patched[USAGE_FIELD] = {**(exchange.body.get(USAGE_FIELD) or {}), "include_usage": True}
         elif not self._manners.streams_usage and exchange.endpoint != "images/generations":
-            patched.pop(_USAGE_FIELD, None)
-        if added == _ENCODING_FIELD:
-            patched[_ENCODING_FIELD] = "base64"
+            patched.pop(USAGE_FIELD, None)
+        if added == ENCODING_FIELD:
+            patched[ENCODING_FIELD] = "base64"
         elif exchange.endpoint == "embeddings":
-            patched.pop(_ENCODING_FIELD, None)  # digits are what all upstreams give by themselves
+            patched.pop(ENCODING_FIELD, None)  # digits are what all upstreams give by themselves
         return dump(patched)
 
     async def _begin_stream(
@@ -263,7 +246,7 @@ class OpenAIWire:
             return EndpointNotServed(endpoint)
         if isinstance(error, UpstreamRejected) and error.param is None:
             # Many servers name the field in a sentence or a list only.
-            error.param = next((name for name in _ADDED if name.encode() in body), None)
+            error.param = name_added(body)
         if isinstance(error, ContextLengthExceeded) and error.param is None:
             error.param = _PARAMS[exchange.endpoint]
             if exchange.endpoint != "chat/completions":

@@ -17,6 +17,7 @@ import pytest
 from tests.support.command import Gateway, serving
 
 YAML = """
+embeddings: {{cache: null}}
 providers:
   local:
     kind: llamacpp

@@ -185,9 +185,10 @@ async def test_what_the_tiers_hold_is_on_the_metrics_page(gateway: RunningGatewa
 async def test_what_one_process_is_made_to_forget_all_forget(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     text = make_caching(upstream, embeddings={}, server={"data_dir": str(tmp_path)})
     async with running(text) as one, running(text) as other:
-        for gateway in (one, other, one):
-            while (await embed(gateway, ["a", "b"])).headers["x-gateway-cache"] != "hits=2 misses=0 memory=2":
-                await asyncio.sleep(0.01)
+        await embed(one, ["a", "b"])
+        while {tier["tier"]: tier["entries"] for tier in (await one.ask("GET", PATH)).json["tiers"]}["disk"] != 2:
+            await asyncio.sleep(0.01)
+        assert (await embed(other, ["a", "b"])).headers["x-gateway-cache"] == "hits=2 misses=0 disk=2"
         before = len(upstream.requests)
 
         cleared = await one.ask("DELETE", f"{PATH}?model=up0/model")

@@ -101,7 +101,7 @@ async def test_a_model_that_took_it_once_is_not_asked_twice_for_what_it_refuses(
 async def test_nothing_is_learnt_from_a_request_that_is_refused_all_the_same(
     wire: OpenAIWire, upstream: ScriptedUpstream
 ) -> None:
-    mistake = Status(400, message="Token ids are out of range.")
+    mistake = Status(400, message="The input is no base64.")
     upstream.script(mistake, mistake)
 
     with pytest.raises(UpstreamRejected):
@@ -109,6 +109,15 @@ async def test_nothing_is_learnt_from_a_request_that_is_refused_all_the_same(
     await wire.send(asking())
 
     assert encodings(upstream) == ["base64", None, "base64"]
+
+
+async def test_a_refusal_that_does_not_name_it_is_told_at_once(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
+    upstream.script(Status(400, message="Token ids are out of range."))
+
+    with pytest.raises(UpstreamRejected):
+        await wire.send(asking())
+
+    assert encodings(upstream) == ["base64"]
 
 
 async def test_a_refusal_of_another_field_is_told_at_once(wire: OpenAIWire, upstream: ScriptedUpstream) -> None:
