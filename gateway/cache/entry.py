@@ -67,11 +67,12 @@ def unpack(packed: bytes | memoryview, key: bytes) -> Entry | None:
     """Return the entry of `key` that these bytes are, None where they are anything else."""
     if len(packed) <= HEADER_BYTES:
         return None
-    head, vector = bytes(packed[: _HEAD.size]), bytes(packed[HEADER_BYTES:])
-    magic, version, kind, spare, found, space, dimensions, tokens, cut, created, until = _HEAD.unpack(head)
+    view = memoryview(packed)
+    magic, version, kind, spare, found, space, dimensions, tokens, cut, created, until = _HEAD.unpack_from(view)
     if (magic, version, kind, spare) != (_MAGIC, _VERSION, _FLOAT32, 0) or found != key:
         return None
-    (check,) = _CHECK.unpack(packed[_HEAD.size : HEADER_BYTES])
-    if len(vector) != dimensions * FLOAT_BYTES or check != zlib.crc32(vector, zlib.crc32(head)):
+    vector = view[HEADER_BYTES:]
+    (check,) = _CHECK.unpack_from(view, _HEAD.size)
+    if len(vector) != dimensions * FLOAT_BYTES or check != zlib.crc32(vector, zlib.crc32(view[: _HEAD.size])):
         return None
-    return Entry(found, space, vector, tokens, cut, created, until)
+    return Entry(found, space, vector.tobytes(), tokens, cut, created, until)

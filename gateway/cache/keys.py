@@ -44,10 +44,12 @@ class Space:
         """Return the key of one input: 32 bytes, never the same for a text and a list of token ids."""
         digest = self._common.copy()
         if isinstance(given, str):
-            kind, content = b"text", given.encode()
+            content = given.encode()
+            digest.update(_TEXT + _LENGTH.pack(len(content)))
         else:
-            kind, content = b"tokens", struct.pack(f"<{len(given)}I", *given)
-        digest.update(_framed(kind, content))
+            content = struct.pack(f"<{len(given)}I", *given)
+            digest.update(_TOKENS + _LENGTH.pack(len(content)))
+        digest.update(content)
         return bytes(digest.digest())
 
 
@@ -76,3 +78,6 @@ def make_space(*, scope: str, label: str, revision: str, fields: Mapping[str, An
 
 def _framed(*parts: bytes) -> bytes:
     return b"".join(piece for part in parts for piece in (_LENGTH.pack(len(part)), part))
+
+
+_TEXT, _TOKENS = _framed(b"text"), _framed(b"tokens")

@@ -72,13 +72,13 @@ def test_remembered_tokens_are_told_when_there_are_any() -> None:
     assert usage == {"prompt_tokens": 9, "total_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}
 
 
-def test_pieces_are_one_for_each_vector_and_the_end() -> None:
+def test_pieces_are_two_for_each_vector_and_the_end() -> None:
     vectors = [b"\0\0\0\0", b"\0\0\x80\x3f"]
 
     pieces = list(answer_pieces(vectors, model="m", usage=Usage(1)))
 
-    assert len(pieces) == 3
-    assert b'"index":1' in pieces[1]
+    assert len(pieces) == 5
+    assert b'"index":1' in pieces[2]
 
 
 @pytest.mark.parametrize(
