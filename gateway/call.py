@@ -112,10 +112,12 @@ class Record:
     @property
     def upstream_seconds(self) -> float:
         """How long upstreams were waited for, streams until their last event; attempts at one time count once."""
+        attempts = self.attempts
+        if len(attempts) == 1:  # as nearly always
+            return self.stream_seconds + attempts[0].ended - attempts[0].started
         seconds = self.stream_seconds
         until = 0.0
-        # Those of one request that was not split follow each other.
-        for attempt in self.attempts if len(self.attempts) < 2 else sorted(self.attempts, key=_began):
+        for attempt in sorted(attempts, key=_began):
             if attempt.ended > until:
                 seconds += attempt.ended - max(attempt.started, until)
                 until = attempt.ended

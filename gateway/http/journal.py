@@ -87,7 +87,7 @@ def line(finished: Finished) -> dict[str, Any]:
         fields["upstream_milliseconds"] = round(record.upstream_seconds * 1000, 3)
     if record.queued is not None:
         fields["queue_milliseconds"] = record.queued.milliseconds
-    fields |= _tokens(record)
+    _tell_tokens(record, fields)
     if record.flaws:
         fields["flaws"] = record.flaws
     if record.error is not None:
@@ -99,9 +99,8 @@ def line(finished: Finished) -> dict[str, Any]:
     return fields
 
 
-def _tokens(record: Record) -> dict[str, Any]:
-    """Return what is told of a request's tokens: which were there already, left out, counted."""
-    fields: dict[str, Any] = {}
+def _tell_tokens(record: Record, fields: dict[str, Any]) -> None:
+    """Add what is told of a request's tokens: which were there already, left out, counted."""
     if record.cache is not None:
         fields["cache_hits"], fields["cache_misses"] = record.cache.hits, record.cache.misses
     if record.truncated_tokens:
@@ -109,4 +108,3 @@ def _tokens(record: Record) -> dict[str, Any]:
     if record.usage is not None:
         fields["prompt_tokens"] = record.usage.prompt_tokens
         fields["completion_tokens"] = record.usage.completion_tokens
-    return fields
