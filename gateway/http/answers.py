@@ -132,7 +132,7 @@ def _trail(record: Record) -> dict[str, str]:
     asked = record.asked
     if not asked.attempts:
         return trail
-    name = record.deployment
+    name = asked.attempts[asked.told].deployment
     if len(name) > LONGEST_HEADER or not (name.isascii() and name.isprintable()):
         name = asked.attempts[asked.told].label  # a caller that spells out a model chooses its letters
     trail["x-gateway-deployment"] = name

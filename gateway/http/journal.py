@@ -80,8 +80,8 @@ def line(finished: Finished) -> dict[str, Any]:
     if record.model:
         fields["model"] = record.model[:200]
         fields["stream"] = record.stream
-    if record.deployment:
-        fields["deployment"] = record.deployment
+    if deployment := record.deployment:
+        fields["deployment"] = deployment
     if record.attempts:
         fields["attempts"] = len(record.attempts)
         fields["upstream_milliseconds"] = round(record.upstream_seconds * 1000, 3)

@@ -95,7 +95,8 @@ class OpenAIWire:
             if exchange.model in self._taken[added] or not self.may_refuse(added, error, exchange):
                 raise
         else:
-            _remember(self._taken[added], exchange.model)
+            if exchange.model not in self._taken[added]:
+                _remember(self._taken[added], exchange.model)
             return reply
         reply = await self._ask(exchange, self._patch(exchange))
         _remember(self._refused[added], exchange.model)  # only now: what was refused may have been something else

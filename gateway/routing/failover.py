@@ -141,8 +141,9 @@ class Failover:
         raise refusal
 
     def _ask(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Awaitable[Opened]:
-        attempt = partial(self._attempt, call, deployment)
-        return self._sizes.ask(call, deployment, body, attempt) if call.endpoint == "embeddings" else attempt(body)
+        if call.endpoint != "embeddings":
+            return self._attempt(call, deployment, body)
+        return self._sizes.ask(call, deployment, body, partial(self._attempt, call, deployment))
 
     async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Opened:
         attempt = Attempt(deployment.name, deployment.label, self._clock())

@@ -191,7 +191,9 @@ def stated(package: str) -> str:
     """Return the licence in a package's own words."""
     about = importlib.metadata.metadata(package)
     classifier = next((line for line in about.get_all("Classifier") or () if line.startswith("License ::")), "")
-    return about["License-Expression"] or about["License"] or classifier.rpartition(" :: ")[2].removesuffix(" License")
+    # Asked by lists: a backport that litellm brings raises KeyError for a field that is not there.
+    found = about.get_all("License-Expression") or about.get_all("License")
+    return found[0] if found else classifier.rpartition(" :: ")[2].removesuffix(" License")
 
 
 def test_the_models_are_those_of_the_catalog(readme: str) -> None:
