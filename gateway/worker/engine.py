@@ -76,11 +76,6 @@ class Engine(Protocol):
     @property
     def name(self) -> ConcreteName: ...
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """Variables that must be set before `start` imports anything."""
-        ...
-
     def why_unavailable(self) -> str | None:
         """Return why this engine does not run here, as one clause; None when it does."""
         ...

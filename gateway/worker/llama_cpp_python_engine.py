@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
 
 from gateway.worker.engine import ConcreteName, LoadedModel, Plan
 from gateway.worker.load_log import LoadLog
@@ -22,8 +21,6 @@ class LlamaCppPython:
     """Serves a model with llama-cpp-python."""
 
     name: ConcreteName = "llama-cpp-python"
-    # Spinning at barriers made every answer 1.6 times slower beside one busy neighbour (design.md).
-    environment: Mapping[str, str] = {"OMP_WAIT_POLICY": "passive"}
 
     def why_unavailable(self) -> str | None:
         for package in ("llama_cpp", "numpy", "jinja2"):

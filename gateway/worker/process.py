@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.worker.front import Front
 
 OTHER_THREADS = 10  # of the front, and of llama.cpp's own server
+SPINS = 1000  # at a barrier before a thread sleeps; why so many is in design.md
 LOOK_SECONDS = 1.0  # how often the parent is looked for where the kernel does not tell
 
 
@@ -50,6 +51,15 @@ def main() -> NoReturn:
         _end(failure.exit_code)
 
 
+def _spin_less() -> None:
+    """Keep OpenMP's threads from spinning for long at every barrier; to be called before anything loads libgomp.
+
+    Even looking for an engine does. What an operator says about it holds.
+    """
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+
+
 def _run(reports: Reports) -> NoReturn:
     confine()
     parent = os.getppid()
@@ -58,10 +68,9 @@ def _run(reports: Reports) -> NoReturn:
     summary = _check(settings.model)
     if settings.rerank:
         check_ranking_head(settings.model)
+    _spin_less()
     engine = choose(settings.engine)
     plan = make_plan(settings, summary, usable_cores(), engine.name)
-    for name, value in engine.environment.items():
-        os.environ.setdefault(name, value)
     if settings.memory_mb is not None:
         limit_memory(settings.memory_mb, threads=plan.slots + plan.threads + OTHER_THREADS)
     began = time.monotonic()

@@ -7,7 +7,6 @@ so each one is checked first. What must not live here: defaults that hold for an
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,6 @@ class XllamaCpp:
     """Serves a model with xllamacpp."""
 
     name: ConcreteName = "xllamacpp"
-    # Spinning at barriers made every answer 1.6 times slower beside one busy neighbour (design.md).
-    environment: Mapping[str, str] = {"OMP_WAIT_POLICY": "passive"}
 
     def why_unavailable(self) -> str | None:
         return (

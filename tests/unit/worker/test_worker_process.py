@@ -75,6 +75,28 @@ def test_a_model_that_llama_cpp_does_not_know_is_refused_in_its_words(private_di
     assert "unknown model architecture" in noise
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP shows what it was told")
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [({}, "GOMP_SPINCOUNT = '1000'"), ({"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'")],
+    ids=["ours", "the operator's"],
+)
+def test_threads_at_a_barrier_spin_for_a_moment_only(
+    private_directory: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, str], shown: str
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"OMP_DISPLAY_ENV": "verbose", **own}.items():
+        monkeypatch.setenv(name, value)
+    model = private_directory / "tiny.gguf"
+    model.write_bytes(whole())
+
+    _, _, noise = run(private_directory, model)
+
+    assert shown in noise
+    assert ("GOMP_SPINCOUNT = '1000'" in noise) == (not own)
+
+
 def test_a_model_without_weights_is_refused(private_directory: Path) -> None:
     model = private_directory / "tiny.gguf"
     model.write_bytes(
