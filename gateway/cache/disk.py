@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway.cache import disk_schema as schema
 from gateway.cache.disk_file import DiskBusy, DiskFault, DiskFile
 from gateway.cache.disk_health import OnLoop, Rest
+from gateway.cache.disk_reading import Found, Keys, Readings
 from gateway.cache.disk_seat import Seat
 from gateway.cache.disk_thread import Desk
 from gateway.cache.disk_writing import Life, Told, Writing, WritingWays
@@ -52,12 +53,6 @@ class DiskWays:
     vfs: str = ""
 
 
-@dataclass(slots=True)
-class _Found:
-    entries: dict[bytes, Entry] = field(default_factory=dict)
-    damaged: list[int] = field(default_factory=list)
-
-
 class DiskTier:
     """The file in `directory`. Nothing is opened before it is used, and then in threads.
 
@@ -90,6 +85,13 @@ class DiskTier:
         self._file = DiskFile(directory, self._set_aside, clock, lock_seconds=ways.lock_seconds, vfs=ways.vfs)
         self._seat = Seat(self._file, self._opening, ways.busy_seconds)
         self._reader = Desk("cache-disk-read", last=self._seat.close, expected=DiskFault)
+        self._readings = Readings(
+            self._reader,
+            lambda keys: self._patiently(lambda: self._seat.run(lambda connection: self._find(connection, keys))),
+            self._remove,
+            self._note_silence,
+            ways.read_seconds,
+        )
         self._writing = Writing(
             Seat(self._file, self._opening, ways.busy_seconds * 8),
             self._refusal,
@@ -112,17 +114,12 @@ class DiskTier:
         if not wanted or self._opening.is_on or self._reader.closing.is_set():
             return {}
         self._use()
-        try:
-            found = await self._read(lambda: self._seat.run(lambda connection: self._find(connection, wanted)))
-        except DiskFault:
+        found = None if self._is_impatient() else await self._readings.look(wanted)
+        if found is None:
             self._counts.failed("disk", "read")
-            found = _Found()
-        for _ in found.damaged:
-            self._counts.damaged("disk", "entry")
-        if found.damaged:
-            self._writing.remove(found.damaged)
-        self._counts.looked_up("disk", len(found.entries), len(wanted) - len(found.entries))
-        return found.entries
+            found = {}
+        self._counts.looked_up("disk", len(found), len(wanted) - len(found))
+        return found
 
     def put_many(self, entries: Sequence[Entry], space: Space) -> None:
         """Take entries to be written soon, in batches."""
@@ -165,9 +162,9 @@ class DiskTier:
                 raise OSError(str(fault)) from fault
             if not page:
                 return
-            after = page[-1].id
+            after, now = page[-1].id, self._clock()
             for row in page:
-                if self._is_live(row.until) and unpack(row.packed, row.key) is not None:
+                if now < row.until <= self._latest(now) and unpack(row.packed, row.key) is not None:
                     yield row.label, row.packed
 
     async def flush(self) -> None:
@@ -197,9 +194,7 @@ class DiskTier:
 
     async def _read(self, work: Callable[[], T]) -> T:
         """Have work done by the reader; raise DiskFault, also where it takes too long."""
-        if self.is_stuck:
-            self._busy.failed("the disk does not answer")
-        if self._busy.is_on:
+        if self._is_impatient():
             raise DiskBusy(self._busy.reason)
         if self._reader.closing.is_set():
             raise DiskBusy("it is closed")
@@ -208,8 +203,22 @@ class DiskTier:
             async with asyncio.timeout(self._ways.read_seconds):  # Python 3.11's wait_for may lose a cancellation
                 return await asyncio.wrap_future(asked)
         except TimeoutError as error:
-            self._busy.failed("the disk does not answer")
+            self._note_silence()
             raise DiskBusy(self._busy.reason) from error
+
+    def _is_impatient(self) -> bool:
+        """Return whether nobody is to wait for the disk now."""
+        if self.is_stuck:
+            self._note_silence()
+        return self._busy.is_on
+
+    def _note_silence(self) -> None:
+        self._busy.failed("the disk does not answer")
+
+    def _remove(self, damaged: list[int]) -> None:
+        for _ in damaged:
+            self._counts.damaged("disk", "entry")
+        self._writing.remove(damaged)
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Wait for others, of all who asked, only once: they may have stopped for good."""
@@ -242,19 +251,21 @@ class DiskTier:
     def _page(self, after: int, most: int) -> list[schema.Row]:
         return self._look(lambda connection: schema.read_page(connection, after, most), [])
 
-    def _find(self, connection: apsw.Connection, keys: dict[bytes, None]) -> _Found:
-        found = _Found()
-        for row in schema.read_rows(connection, list(keys)):
-            entry = unpack(row.packed, row.key)
+    def _find(self, connection: apsw.Connection, keys: Keys) -> Found:
+        found = Found()
+        entries, now = found.entries, self._clock()
+        latest = self._latest(now)
+        for id_, key, until, packed in schema.read_rows(connection, list(keys)):
+            entry = unpack(packed, key)
             if entry is None:
-                found.damaged.append(row.id)
-            elif row.key in keys and self._is_live(row.until) and not 0 < entry.until <= self._clock():
-                found.entries[row.key] = entry
+                found.damaged.append(id_)
+            elif now < until <= latest and key in keys and not 0 < entry.until <= now:
+                entries[key] = entry
         return found
 
-    def _is_live(self, until: int) -> bool:
-        """Return whether the time is not over, nor longer than the settings allow by now."""
-        return 0 < until - self._clock() <= self._ttl * (1 + JITTER) + _CLOCK_SLACK
+    def _latest(self, now: float) -> float:
+        """Return the latest end that an entry may have: what lives longer than the settings allow by now is over, too."""
+        return now + self._ttl * (1 + JITTER) + _CLOCK_SLACK
 
     def _until_of(self, entry: Entry) -> int:
         until = int(self._clock() + self._ttl * (1 - JITTER + 2 * JITTER * self._dice()))

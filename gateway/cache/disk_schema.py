@@ -67,8 +67,8 @@ def writing(connection: apsw.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def read_rows(connection: apsw.Connection, keys: Sequence[bytes]) -> Iterator[Row]:
-    """Yield the rows of these keys; the types of damaged ones are made to fit."""
+def read_rows(connection: apsw.Connection, keys: Sequence[bytes]) -> Iterator[tuple[int, bytes, int, bytes]]:
+    """Yield (id, key, until, packed) of the rows of these keys; the types of damaged ones are made to fit."""
     start = 0
     while start < len(keys):
         left = len(keys) - start
@@ -76,12 +76,10 @@ def read_rows(connection: apsw.Connection, keys: Sequence[bytes]) -> Iterator[Ro
         asked = list(keys[start : start + size])
         start += size
         places = ",".join("?" * size)
-        found = connection.execute(
+        yield from connection.execute(
             f"SELECT id, CAST(key AS BLOB), CAST(until AS INTEGER), CAST(packed AS BLOB) FROM entries WHERE key IN ({places})",  # noqa: S608 - places only
             asked + asked[-1:] * (size - len(asked)),
         )
-        for row in found:
-            yield Row(*row)
 
 
 def read_page(connection: apsw.Connection, after: int, most: int) -> list[Row]:

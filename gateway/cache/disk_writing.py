@@ -6,7 +6,7 @@ Nothing here is waited for by a request. What waits to be written is bounded in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -152,7 +152,7 @@ class Writing:
 
     def _batches(self, waiting: list[tuple[Space, list[Entry]]]) -> Iterator[tuple[Space, list[_Fresh]]]:
         most = min(BATCH_BYTES, self._most // 8)
-        for space, entries in waiting:
+        for space, entries in _by_space(waiting):
             batch: list[_Fresh] = []
             size = 0
             for entry in entries:
@@ -162,8 +162,7 @@ class Writing:
                     batch, size = [], 0
                 batch.append((entry.key, self._life.until_of(entry), packed))
                 size += len(packed)
-            if batch:
-                yield space, batch
+            yield space, batch
 
     def _insert(self, connection: apsw.Connection, space: Space, batch: list[_Fresh]) -> bool:
         """Return whether it is to be done again, because there is more to be evicted first."""
@@ -265,6 +264,18 @@ class Writing:
             self._desk.goes_on()
             gone += step
         return gone
+
+
+def _by_space(waiting: Iterable[tuple[Space, list[Entry]]]) -> Iterator[tuple[Space, list[Entry]]]:
+    """Yield the entries of many requests for each space together, the latest of each key: a transaction costs most."""
+    found: dict[bytes, tuple[Space, dict[bytes, Entry]]] = {}
+    for space, entries in waiting:
+        _, latest = found.setdefault(space.id, (space, {}))
+        for entry in entries:
+            latest.pop(entry.key, None)
+            latest[entry.key] = entry
+    for space, latest in found.values():
+        yield space, list(latest.values())
 
 
 def _shares(most: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,15 +42,22 @@ class Space:
 
     def key(self, given: Input) -> bytes:
         """Return the key of one input: 32 bytes, never the same for a text and a list of token ids."""
-        digest = self._common.copy()
-        if isinstance(given, str):
-            content = given.encode()
-            digest.update(_TEXT + _LENGTH.pack(len(content)))
-        else:
-            content = struct.pack(f"<{len(given)}I", *given)
-            digest.update(_TOKENS + _LENGTH.pack(len(content)))
-        digest.update(content)
-        return bytes(digest.digest())
+        return self.keys((given,))[0]
+
+    def keys(self, inputs: Iterable[Input]) -> list[bytes]:
+        """Return the key of each input."""
+        copy, length = self._common.copy, _LENGTH.pack
+        keys: list[bytes] = []
+        for given in inputs:
+            digest = copy()
+            if isinstance(given, str):
+                content = given.encode()
+                digest.update(_TEXT + length(len(content)) + content)
+            else:
+                content = struct.pack(f"<{len(given)}I", *given)
+                digest.update(_TOKENS + length(len(content)) + content)
+            keys.append(digest.digest())
+        return keys
 
 
 def make_space(*, scope: str, label: str, revision: str, fields: Mapping[str, Any], policy: str = "") -> Space:

@@ -17,7 +17,7 @@ from gateway.dispatch.flights import Flight, Flights, Waiter
 from gateway.dispatch.loads import check_sizes
 from gateway.errors import NotRemembered
 from gateway.routing import Route, RouteTable
-from gateway.wire import split_inputs
+from gateway.wire import FLOAT_BYTES, split_inputs
 
 _AT_ONCE = 1024 * 1024  # characters that are hashed before others have their turn: a few milliseconds
 
@@ -67,8 +67,10 @@ class EmbeddingDispatcher:
         inputs = split_inputs(call.body["input"])
         keys = await self._keys(question.space, inputs)
         known = await self._recall(question, keys, wishes)
+        if _has_all(known, keys):
+            return _gather(question, keys, known, {}, set())
         missing = {key: given for key, given in zip(keys, inputs, strict=True) if key not in known}
-        if missing and wishes.only_cached:
+        if wishes.only_cached:
             raise NotRemembered("Not every input is remembered, and 'only-if-cached' was asked for.")
         fresh, joined = await self._fetch(question, missing, wishes)
         fitting = _of_size(known, next(iter(fresh.values())).dimensions) if fresh else known
@@ -96,14 +98,12 @@ class EmbeddingDispatcher:
     async def _keys(self, space: Space, inputs: Sequence[Input]) -> list[bytes]:
         if self._tiers is None:
             return [place.to_bytes(4, "big") for place in range(len(inputs))]
-        keys = []
-        done = 0
-        for given in inputs:
-            keys.append(space.key(given))
-            done += len(given)
-            if done > _AT_ONCE:
-                done = 0
+        keys: list[bytes] = []
+        step = max(1, _AT_ONCE // max(map(len, inputs)))
+        for start in range(0, len(inputs), step):
+            if start:
                 await asyncio.sleep(0)  # other calls are served meanwhile
+            keys += space.keys(inputs[start : start + step])
         return keys
 
     async def _recall(self, question: Question, keys: Sequence[bytes], wishes: Wishes) -> dict[bytes, Entry]:
@@ -119,17 +119,14 @@ class EmbeddingDispatcher:
         oldest = None if wishes.newer_than is None else self._now() - wishes.newer_than
         recalled = await self._tiers.recall(keys, question.space, oldest)
         found, use.tiers = recalled.entries, recalled.tiers
-        missing = [key for key in keys if key not in found]
-        if missing:  # of which others may have brought something while slower tiers were asked
+        if not _has_all(found, keys):  # others may have brought something while slower tiers were asked
+            missing = [key for key in keys if key not in found]
             late = self._tiers.recall_now(missing)
             late = {key: entry for key, entry in late.items() if oldest is None or entry.created >= oldest}
             found |= late
             if late:
                 recalled.tiers["memory"] = recalled.tiers.get("memory", 0) + sum(key in late for key in missing)
-        expected = question.space.dimensions
-        if expected is None and found:
-            expected = max(found.values(), key=_created).dimensions
-        known = _of_size(found, expected)
+        known = _of_size(found, question.space.dimensions)
         _note_use(question.call.record, keys, known)
         return known
 
@@ -163,13 +160,21 @@ class EmbeddingDispatcher:
         return entries, missing.keys() - {flight.key for flight in own}
 
 
+def _has_all(entries: Mapping[bytes, Entry], keys: Sequence[bytes]) -> bool:
+    return all(map(entries.__contains__, keys))
+
+
 def _created(entry: Entry) -> int:
     return entry.created
 
 
 def _of_size(entries: dict[bytes, Entry], dimensions: int | None) -> dict[bytes, Entry]:
-    if {entry.dimensions for entry in entries.values()} <= {dimensions}:
+    """Return the entries of this size; None stands for that of the entry which was remembered last."""
+    sizes = {len(entry.vector) for entry in entries.values()}
+    if len(sizes) <= 1 and (dimensions is None or sizes <= {dimensions * FLOAT_BYTES}):
         return entries
+    if dimensions is None:
+        dimensions = max(entries.values(), key=_created).dimensions
     return {key: entry for key, entry in entries.items() if entry.dimensions == dimensions}
 
 
@@ -184,7 +189,7 @@ def _note_asked(record: Record, flights: Iterable[Flight]) -> None:
 
 def _note_use(record: Record, keys: Sequence[bytes], known: Mapping[bytes, Entry]) -> None:
     if record.cache is not None:
-        record.cache.hits = sum(key in known for key in keys)
+        record.cache.hits = sum(map(known.__contains__, keys))
         record.cache.misses = len(keys) - record.cache.hits
 
 
@@ -200,10 +205,10 @@ def _gather(
     entries = [known.get(key) or fresh[key] for key in keys]
     vectors = [entry.vector for entry in entries]
     check_sizes(vectors)
-    spent = sum(entry.tokens for key, entry in fresh.items() if key not in joined)
-    remembered = sum(entry.tokens for entry in known.values()) + sum(fresh[key].tokens for key in joined)
+    spent = sum([entry.tokens for key, entry in fresh.items() if key not in joined])
+    remembered = sum([entry.tokens for entry in known.values()]) + sum([fresh[key].tokens for key in joined])
     record.usage = Usage(spent + remembered, 0, remembered)
-    record.truncated_tokens = sum(entry.cut for entry in entries)
+    record.truncated_tokens = sum([entry.cut for entry in entries])
     if record.cache is not None:
         record.cache.joined = len(joined)
     return Embedded(vectors, record.usage, question.route.deployments[0].model)

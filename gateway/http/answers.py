@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -57,8 +57,8 @@ def defect(error: Exception, record: Record) -> InternalError:
     return InternalError("The gateway failed to answer this request; the log has the details.")
 
 
-class _EventStream(web.StreamResponse):
-    # The first event is at hand when the head is written: both go out in one packet, as plain answers do.
+class _InBlocks(web.StreamResponse):
+    # The first block is at hand when the head is written: both go out in one packet, as plain answers do.
     _send_headers_immediately = False
 
 
@@ -80,8 +80,20 @@ class Answers:
         """Return a whole answer that the gateway made itself."""
         return web.Response(body=body, headers={"Content-Type": JSON, **_trail(record)})
 
+    async def send_blocks(
+        self, request: web.Request, record: Record, blocks: AsyncIterator[bytes], length: int
+    ) -> web.StreamResponse:
+        """Send an answer of `length` bytes that the gateway makes block by block, as fast as the caller reads."""
+        response = _InBlocks(headers={"Content-Type": JSON, "x-request-id": record.request_id, **_trail(record)})
+        response.content_length = length
+        await response.prepare(request)
+        async for block in blocks:
+            await response.write(block)
+        await response.write_eof()
+        return response
+
     async def _relay(self, request: web.Request, record: Record, reply: Reply) -> web.StreamResponse:
-        response = _EventStream(
+        response = _InBlocks(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
                 "Cache-Control": "no-cache",

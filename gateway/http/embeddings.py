@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -11,10 +12,11 @@ from gateway.call import Caller
 from gateway.dispatch import EmbeddingDispatcher
 from gateway.http.answers import Answers
 from gateway.http.body import read_call
-from gateway.wire import answer_pieces, check_embedding
+from gateway.wire import Written, check_embedding, write_answer
 
 _OWN = frozenset({FIELD})
-_AT_ONCE = 128  # pieces, two a vector, that are written before others have their turn: two milliseconds, in digits
+_AT_ONCE = 8  # blocks that are written before others have their turn: two milliseconds, in digits
+_SHORT = 64 * 1024  # bytes of an answer that is sent in one piece
 
 
 class EmbeddingRoutes:
@@ -28,9 +30,15 @@ class EmbeddingRoutes:
         wishes = read_wishes(", ".join(lines) if lines else None, call.body.pop(FIELD, None))
         embedded = await self._dispatcher.embed(call, wishes)
         encoding = call.body.get("encoding_format")
-        pieces = []
-        for piece in answer_pieces(embedded.vectors, model=embedded.model, usage=embedded.usage, encoding=encoding):
-            pieces.append(piece)
-            if len(pieces) % _AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return self._answers.send_body(b"".join(pieces), call.record)
+        written = write_answer(embedded.vectors, model=embedded.model, usage=embedded.usage, encoding=encoding)
+        if written.length is not None and written.length > _SHORT:
+            return await self._answers.send_blocks(request, call.record, _in_turns(written), written.length)
+        return self._answers.send_body(b"".join([block async for block in _in_turns(written)]), call.record)
+
+
+async def _in_turns(written: Written) -> AsyncIterator[bytes]:
+    """Yield the blocks of an answer, with turns of others between them."""
+    for number, block in enumerate(written.blocks, 1):
+        yield block
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)

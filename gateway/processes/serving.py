@@ -24,6 +24,7 @@ from aiohttp import http_parser, web
 
 from gateway import logs
 from gateway.mistakes import ConfigError
+from gateway.processes.allocator import keep_freed_pages
 from gateway.processes.assignment import Assignment
 from gateway.processes.listening import BACKLOG, listen
 from gateway.processes.supervision import Stop
@@ -66,6 +67,7 @@ class Patience(Protocol):
 
 def main() -> int:
     """Wait for the assignment, serve it, return the exit code; no assignment means there is nothing to do."""
+    keep_freed_pages()
     for room in WARM_ROOMS:
         import_module(room)
     line = sys.stdin.buffer.readline()

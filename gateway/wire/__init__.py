@@ -3,7 +3,7 @@
 The wire is the gateway's internal format, so nothing here translates; whoever talks to an upstream is in `providers/`.
 """
 
-from gateway.wire.embeddings import answer_pieces, split_inputs
+from gateway.wire.embeddings import Written, split_inputs, write_answer
 from gateway.wire.events import data_of, encode_event, error_in, parse_event, tells_something
 from gateway.wire.fields import CHAT_FIELDS
 from gateway.wire.images import ImageScanner, check_image, has_images, read_image_usage
@@ -24,7 +24,7 @@ __all__ = [
     "EventTooLarge",
     "ImageScanner",
     "SseScanner",
-    "answer_pieces",
+    "Written",
     "arrange_ranking",
     "check_chat",
     "check_completion",
@@ -48,4 +48,5 @@ __all__ = [
     "refuse_steering",
     "split_inputs",
     "tells_something",
+    "write_answer",
 ]

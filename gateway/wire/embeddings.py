@@ -7,12 +7,18 @@ lie. Where the vectors come from is no matter here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import orjson
 import pybase64
 
 from gateway.call import Usage
+from gateway.wire.requests import MAX_INPUTS
+
+_BLOCK_BYTES = 128 * 1024
 
 
 def split_inputs(given: Any) -> list[str | list[int]]:
@@ -22,22 +28,45 @@ def split_inputs(given: Any) -> list[str | list[int]]:
     return list(given) if isinstance(given[0], str | list) else [given]
 
 
-def answer_pieces(
-    vectors: Sequence[bytes], *, model: str, usage: Usage, encoding: str | None = None
-) -> Iterator[bytes]:
-    """Yield the body of the answer in pieces, two for each vector, so that a large one can be built in steps.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The body of an answer in blocks, made as they are asked for; `length` is that of all, None where nobody knows yet."""
 
-    But for the `encoding` base64 there are digits: the fewest that are the same float32 again. No piece is copied on the
-    way to being joined: many vectors are half a megabyte.
+    blocks: Iterator[bytes]
+    length: int | None
+
+
+def write_answer(vectors: Sequence[bytes], *, model: str, usage: Usage, encoding: str | None = None) -> Written:
+    """Return the body of the answer with these vectors, which are of one size and at most MAX_INPUTS.
+
+    But for the `encoding` base64 there are digits: the fewest that are the same float32 again. A block is about 128 KiB
+    long, so that what has just been encoded is still in the processor's cache when it is sent, unless a vector is longer.
     """
-    is_text = encoding == "base64"
-    quote = b'"' if is_text else b""
-    first = b'{"object":"list","data":[{"object":"embedding","index":%d,"embedding":' + quote
-    later = quote + b'},{"object":"embedding","index":%d,"embedding":' + quote
-    for index, text in enumerate(map(pybase64.b64encode, vectors) if is_text else _in_digits(vectors)):
-        yield (later if index else first) % index
-        yield text
-    yield b'%b}],"model":%b,"usage":%b}' % (quote, orjson.dumps(model), orjson.dumps(_tell(usage)))
+    tail = b'}],"model":%b,"usage":%b}' % (orjson.dumps(model), orjson.dumps(_tell(usage)))
+    if encoding != "base64":
+        return Written(_blocks(vectors, _heads(""), _in_digits(vectors), tail), None)
+    heads, tail = _heads('"'), b'"' + tail
+    size = 4 * ((len(vectors[0]) + 2) // 3)
+    length = sum(map(len, heads[: len(vectors)])) + len(vectors) * size + len(tail)
+    return Written(_blocks(vectors, heads, map(pybase64.b64encode, vectors), tail), length)
+
+
+def _blocks(vectors: Sequence[bytes], heads: Sequence[bytes], encoded: Iterator[bytes], tail: bytes) -> Iterator[bytes]:
+    step = max(1, _BLOCK_BYTES // (2 * len(vectors[0])))
+    for start in range(0, len(vectors), step):
+        end = min(start + step, len(vectors))
+        pieces = chain.from_iterable(zip(heads[start:end], encoded, strict=False))  # `encoded` goes on behind it
+        yield b"".join(pieces) if end < len(vectors) else b"".join((*pieces, tail))
+
+
+@cache
+def _heads(quote: str) -> tuple[bytes, ...]:
+    """Return what stands before each vector, the end of the one before it included."""
+    first = '{"object":"list","data":['
+    return tuple(
+        f'{quote + "}," if index else first}{{"object":"embedding","index":{index},"embedding":{quote}'.encode()
+        for index in range(MAX_INPUTS)
+    )
 
 
 def _in_digits(vectors: Sequence[bytes]) -> Iterator[bytes]:

@@ -123,7 +123,9 @@ async def test_f81_killed_under_load_costs_a_handful_of_calls_and_returns(server
         await until(lambda: counted.seen["hits"] > hits + 500)
         enough.set()
 
-    assert lost <= 32  # each caller's one call at most, those that waited for a connection among them
+    # Each caller's one call, those that waited for a connection among them, and for some a second one on a connection
+    # that had not broken yet.
+    assert lost <= 64
     assert names(logged()) == ["redis_down", "redis_up"]
     assert counted.seen["entry"] == counted.seen["protocol"] == 0
 

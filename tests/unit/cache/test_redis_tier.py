@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,7 +217,7 @@ async def test_a_closed_tier_neither_reads_nor_writes(server: RedisServer) -> No
         await stored(tier, [entry])
         await tier.close()
 
-        tier.put_many([replace(entry, tokens=2)], space_of())
+        tier.put_many([entry._replace(tokens=2)], space_of())
 
         assert await tier.get_many([entry.key]) == {}
         assert await tier.clear() == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.call import Usage
-from gateway.wire import answer_pieces, read_vectors, split_inputs
+from gateway.wire import read_vectors, split_inputs, write_answer
 
 NUMBERS = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3)
 SEVERAL = st.lists(NUMBERS.map(lambda numbers: struct.pack("<3f", *numbers)), min_size=1, max_size=5)
@@ -21,8 +21,10 @@ ENCODINGS = pytest.mark.parametrize("encoding", [None, "float", "base64"])
 
 def built(*vectors: bytes, usage: Usage | None = None, encoding: str | None = None) -> dict[str, Any]:
     """Return an answer as a strict reader of JSON sees it."""
-    pieces = answer_pieces(vectors, model='vendor/"e"-ü', usage=usage or Usage(7), encoding=encoding)
-    answer: dict[str, Any] = json.loads(b"".join(pieces))
+    written = write_answer(vectors, model='vendor/"e"-ü', usage=usage or Usage(7), encoding=encoding)
+    body = b"".join(written.blocks)
+    assert written.length in (None, len(body))
+    answer: dict[str, Any] = json.loads(body)
     return answer
 
 
@@ -72,13 +74,20 @@ def test_remembered_tokens_are_told_when_there_are_any() -> None:
     assert usage == {"prompt_tokens": 9, "total_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}
 
 
-def test_pieces_are_two_for_each_vector_and_the_end() -> None:
-    vectors = [b"\0\0\0\0", b"\0\0\x80\x3f"]
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+@pytest.mark.parametrize("count", [1, 7, 64, 2048])
+@pytest.mark.parametrize("numbers", [1, 2, 1536, 40_000])
+def test_a_large_answer_is_made_in_blocks(encoding: str, count: int, numbers: int) -> None:
+    vectors = [struct.pack("<f", place + 0.5) * numbers for place in range(min(count, 400_000 // numbers))]
 
-    pieces = list(answer_pieces(vectors, model="m", usage=Usage(1)))
+    written = write_answer(vectors, model="m", usage=Usage(1), encoding=encoding)
+    blocks = list(written.blocks)
 
-    assert len(pieces) == 5
-    assert b'"index":1' in pieces[2]
+    body = b"".join(blocks)
+    assert written.length == (len(body) if encoding == "base64" else None)
+    assert read_vectors(json.loads(body), {"input": ["a"] * len(vectors)}) == tuple(vectors)
+    assert all(len(block) < 256 * 1024 or numbers == 40_000 for block in blocks)
+    assert len(blocks) >= len(body) // (256 * 1024 if numbers < 40_000 else 600 * 1024)
 
 
 @pytest.mark.parametrize(
