@@ -78,6 +78,9 @@ class Row:
         return not self.ratio.low <= self.bound <= self.ratio.high
 
 
+PLAIN = "plain"  # the gateway without what is measured
+
+
 def cpu_row(kind: str, found: Comparison, name: str = "gateway", bound: float | None = None, base: str = "raw") -> Row:
     """Return the row of one comparison, in processor microseconds per request; `base` is what stands for raw."""
     raw, own = found.seconds(base), found.seconds(name)
@@ -90,6 +93,22 @@ def cpu_row(kind: str, found: Comparison, name: str = "gateway", bound: float | 
         spread(ratios(own, raw)),
         bound,
         note=f"{in_place}{sum(found.calm)} of {len(found.calm)} turns calm",
+        is_calm=found.is_enough,
+    )
+
+
+def added_row(title: str, found: Comparison, bound: float) -> Row:
+    """Return the row of what the gateway costs more than one in which a part of it is off, as a share of raw."""
+    raw, plain, own = (found.seconds(name) for name in ("raw", PLAIN, "gateway"))
+    added = [one - other for one, other in zip(own, plain, strict=True)]
+    return Row(
+        title,
+        "cpu µs",
+        statistics.median(raw) * 1e6,
+        statistics.median(added) * 1e6,
+        spread(ratios(added, raw)),
+        bound,
+        note=f"in all {spread(ratios(own, raw)).median:.2f}; {sum(found.calm)} of {len(found.calm)} turns calm",
         is_calm=found.is_enough,
     )
 

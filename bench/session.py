@@ -151,12 +151,14 @@ class Session:
         self.found.remarks.append(f"soak: {steps} MB; slope {slope:+.2f} kB per 1,000 requests over the second half")
 
     def _cache(self, cores: Cores) -> None:
-        for title, found in embeddings.measure(self._stage, cores, self._effort, self._by, self._say):
-            if found is None:
-                self.found.remarks.append(f"{title}: not measured, there is no redis-server")
+        for case, measured in embeddings.measure(self._stage, cores, self._effort, self._by, self._say):
+            if measured is None:
+                self.found.remarks.append(f"{case.title}: not measured, there is no redis-server")
                 continue
-            self.found.turns[title] = {name: dataclasses.asdict(series) for name, series in found.series.items()}
-            self.found.rows.append(report.cpu_row(title, found, bound=embeddings.BOUNDS[title]))
+            found = judged_by_raw(measured)
+            self.found.turns[case.title] = {name: dataclasses.asdict(series) for name, series in found.series.items()}
+            row = report.added_row if case.is_added else report.cpu_row
+            self.found.rows.append(row(case.title, found, bound=case.bound))
 
     def _lanes(self, cores: Cores) -> None:
         """Measure what an upstream of another wire costs, beside raw and beside litellm without the gateway."""
@@ -286,8 +288,8 @@ class Session:
 def judged_by_raw(found: Comparison) -> Comparison:
     """Return the comparison with only raw telling which turns were calm.
 
-    litellm hands work to threads of its own, for which the main thread waits on its one core: that tells nothing of
-    other programs.
+    Where work is handed to threads, as litellm does and the cache's disk, the main thread waits for them on its one core:
+    that tells nothing of other programs.
     """
     series = {
         name: one if name == "raw" else dataclasses.replace(one, waiting=[0.0] * len(one.waiting))

@@ -46,7 +46,7 @@ class DiskWays:
     stuck_seconds: float = 10.0
     rest_seconds: float = 30.0
     busy_rest_seconds: float = 1.0
-    gather_seconds: float = 0.02
+    gather_seconds: float = 0.05
     tend_seconds: float = 1.0
     closing_seconds: float = 2.0
     most_waiting: int = 16 << 20

@@ -53,8 +53,10 @@ class OnLoop:
 
     def here(self) -> None:
         """Remember the running loop, if there is one."""
-        with suppress(RuntimeError):
+        try:
             self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
 
     def do(self, work: Callable[..., object], *arguments: Any) -> None:
         if self._loop is not None:
