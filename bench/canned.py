@@ -60,6 +60,16 @@ def _chat_body(model: str, **more: Any) -> bytes:
     return _compact({"model": model, "messages": messages, "temperature": 0.7, "max_tokens": 256, **more})
 
 
+def _long_body(model: str) -> bytes:
+    """Return a conversation of some 400 KB: 400 messages of about a kilobyte, no two alike."""
+    roles = ("user", "assistant")
+    turns = [
+        {"role": roles[number % 2], "content": f"Part {number}. " + f"{_WORDS}{number * 7919} " * 11}
+        for number in range(400)
+    ]
+    return _compact({"model": model, "messages": [*turns, {"role": "user", "content": "Go on."}], "max_tokens": 256})
+
+
 def _chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
     fixed = {"id": "chatcmpl-bench0123456789", "object": "chat.completion.chunk", "created": 1_700_000_000}
     return b"data: " + _compact({**fixed, "model": "canned", "choices": choices, **more}) + b"\n\n"
@@ -114,6 +124,7 @@ def models() -> bytes:
 
 
 CHAT = Request("chat", CHAT_PATH, _chat_body("small"), (b'"choices"', b'"usage"'))
+LONG_CHAT = Request("long chat", CHAT_PATH, _long_body("small"), (b'"choices"', b'"usage"'))
 STREAM = Request("stream", CHAT_PATH, _chat_body("small", stream=True), (b'"role":"assistant"',), CHUNKS + 1)
 TRICKLED = Request("trickled", CHAT_PATH, _chat_body(TRICKLE, stream=True), (b'"role":"assistant"',), CHUNKS + 1)
 EMBEDDING = Request(

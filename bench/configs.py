@@ -53,6 +53,17 @@ def gateway_config(
     )
 
 
+def windows_config(upstream: str, data_dir: Path, window: int | None) -> str:
+    """Return a gateway.yaml with one deployment whose window is so many tokens, None for one that nobody knows."""
+    limit = "" if window is None else f", context_window: {window}"
+    return (
+        f'server: {{host: 127.0.0.1, workers: 1, data_dir: "{data_dir}"}}\n'
+        f"auth:\n  keys:\n    - {_KEY.replace('role: user', 'role: admin')}\n"
+        f'providers: {{bench: {{kind: openai, base_url: "{upstream}", api_key: x}}}}\n'
+        f"models: {{small: {{deployments: [{{provider: bench, model: gpt-4o{limit}}}]}}}}\n"
+    )
+
+
 def failing_config(dead_ports: Sequence[int], holder_port: int, data_dir: Path) -> str:
     """Return a gateway.yaml whose `outage` has dead deployments only, and whose `held` never gets an answer."""
     providers = "".join(

@@ -210,14 +210,15 @@ def _says_something(line: bytes) -> bool:
 
 async def _lag(session: aiohttp.ClientSession, place: Place, turn: int) -> list[float]:
     """Return by how much the gateway's event loop was late at most, in 99 of 100 looks, while its model wrote for all."""
-    before = await _lag_buckets(session, place)
+    before = await lag_buckets(session, place.url)
     await _load(session, place, CALLERS, 1, turn + 1000)
-    after = await _lag_buckets(session, place)
+    after = await lag_buckets(session, place.url)
     return [percentile({bound: count - before.get(bound, 0.0) for bound, count in after.items()}, 0.99)]
 
 
-async def _lag_buckets(session: aiohttp.ClientSession, place: Place) -> dict[float, float]:
-    async with session.get(f"{place.url}/metrics") as reply:
+async def lag_buckets(session: aiohttp.ClientSession, url: str) -> dict[float, float]:
+    """Return how often the gateway's event loop was late by how many seconds at most, cumulative."""
+    async with session.get(f"{url}/metrics") as reply:
         page = await reply.text()
     return {
         float(sample.labels["le"]): sample.value

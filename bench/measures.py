@@ -19,7 +19,7 @@ REST_SECONDS = 0.02  # after a slice: long enough to be idle, so that the kernel
 SETTLE_SECONDS = 0.15  # after the last: longer than log lines gather, so that writing them is counted
 CALM_WAITING_SHARE = 0.05  # of a slice without a core, above which its turn does not count; at rest it is 0.01
 MOST_TURNS = 1.6  # times the turns that are wanted, while too few were calm
-WARM_UP = {"chat": 500, "stream": 300, "trickled": 32, "embedding": 300}
+WARM_UP = {"chat": 500, "stream": 300, "trickled": 32, "embedding": 300, "long chat": 40}
 SOAK_STEPS = 20
 SOAK_MIX = ((CHAT, 0.7), (STREAM, 0.15), (EMBEDDING, 0.15))
 
@@ -42,9 +42,9 @@ class Effort:
     starts: int
 
 
-_REQUESTS = {"chat": 200, "stream": 160, "trickled": 32, "embedding": 160}
-FULL = Effort({"chat": 120, "stream": 120, "trickled": 60, "embedding": 100}, _REQUESTS, 5)
-QUICK = Effort({"chat": 40, "stream": 40, "trickled": 15, "embedding": 30}, _REQUESTS, 3)
+_REQUESTS = {"chat": 200, "stream": 160, "trickled": 32, "embedding": 160, "long chat": 20}
+FULL = Effort({"chat": 120, "stream": 120, "trickled": 60, "embedding": 100, "long chat": 40}, _REQUESTS, 5)
+QUICK = Effort({"chat": 40, "stream": 40, "trickled": 15, "embedding": 30, "long chat": 12}, _REQUESTS, 3)
 
 
 @dataclass(slots=True)

@@ -20,7 +20,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--strict", action="store_true", help="exit with 1 when a bound is exceeded or could not be judged"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured to FILE")
-    kinds = ["chat", "stream", "trickled", "embedding", "cache", "lanes", "failures", "workers", "start", "local"]
+    kinds = [
+        "chat",
+        "stream",
+        "trickled",
+        "embedding",
+        "cache",
+        "windows",
+        "lanes",
+        "failures",
+        "workers",
+        "start",
+        "local",
+    ]
     parser.add_argument("--only", action="append", choices=kinds, default=[])
     parser.add_argument("--turns", type=int, metavar="N", help="turns of each comparison, instead of the usual ones")
     parser.add_argument(

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import configs, embeddings, failures, local, measures, profiling, report
+from bench import configs, embeddings, failures, local, measures, profiling, report, windows
 from bench.accounting import MEGABYTE
 from bench.canned import CHAT, REQUESTS, Request
 from bench.canned_wires import lanes
@@ -68,6 +68,7 @@ class Session:
                 self._one_worker(requests, cores)
             beside = {
                 "cache": self._cache,
+                "windows": self._windows,
                 "lanes": self._lanes,
                 "failures": self._failures,
                 "workers": self._two_workers,
@@ -159,6 +160,9 @@ class Session:
             self.found.turns[case.title] = {name: dataclasses.asdict(series) for name, series in found.series.items()}
             row = report.added_row if case.is_added else report.cpu_row
             self.found.rows.append(row(case.title, found, bound=case.bound))
+
+    def _windows(self, cores: Cores) -> None:
+        self.found.rows += windows.measure(self._stage, cores, self._effort, self._by, self._say)
 
     def _lanes(self, cores: Cores) -> None:
         """Measure what an upstream of another wire costs, beside raw and beside litellm without the gateway."""

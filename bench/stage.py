@@ -81,6 +81,11 @@ class Stage:
         argv = configs.command(self._gateway_command, config=file, port=port, upstream=self.upstream)
         return Program("gateway", argv, port)
 
+    def configured(self, file: Path, port: int) -> Program:
+        """Return the gateway with this configuration."""
+        argv = configs.command(self._gateway_command, config=file, port=port, upstream=self.upstream)
+        return Program("gateway", argv, port)
+
     def failing(self, holder_port: int) -> Program:
         """Return the gateway in front of dead deployments and one that holds every request."""
         port = free_port()

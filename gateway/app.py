@@ -27,6 +27,8 @@ from gateway.dispatch import (
     ImageDispatcher,
     RerankDispatcher,
     Terms,
+    TokenCounts,
+    Tokenizers,
 )
 from gateway.http import (
     STALLED,
@@ -44,6 +46,7 @@ from gateway.http import (
     ModelRoutes,
     RerankRoutes,
     Step,
+    TokenRoutes,
     guard,
     meet_expectation,
 )
@@ -61,9 +64,9 @@ from gateway.providers import (
     OpenAIWire,
     Provider,
 )
-from gateway.routing import Deployment, Failover, Healths, Refusals, RouteTable, State
+from gateway.routing import ChatCounters, Deployment, Failover, Healths, Refusals, RouteTable, State, Windows
 from gateway.rundir import model_socket, model_status, model_trouble, read_status
-from gateway.tokens import Encodings, HostedTokenizer, ModelTokenizer, Tokenizer, counting_of
+from gateway.tokens import Encodings
 
 DRAIN: web.AppKey[Drain] = web.AppKey("drain", Drain)
 
@@ -85,6 +88,7 @@ class Rooms:
     embeddings: EmbeddingRoutes
     images: ImageRoutes
     rerank: RerankRoutes
+    tokens: TokenRoutes
     models: ModelRoutes
     cache: CacheRoutes
     health: HealthRoutes
@@ -104,6 +108,7 @@ def routes(rooms: Rooms) -> list[tuple[str, str, Step]]:
         ("POST", "/v1/embeddings", closed(rooms.embeddings.embed, roles=CALLERS)),
         ("POST", "/v1/images/generations", closed(rooms.images.generate, roles=CALLERS)),
         ("POST", "/v1/rerank", closed(rooms.rerank.rank, roles=CALLERS)),
+        ("POST", "/v1/tokens/count", closed(rooms.tokens.count, roles=CALLERS)),
         ("GET", "/admin/cache", closed(rooms.cache.show, roles=OPERATORS)),
         ("DELETE", "/admin/cache", closed(rooms.cache.clear, roles=ADMINS)),
         ("GET", "/v1/models", closed(rooms.models.list, roles=READERS)),
@@ -135,31 +140,35 @@ def build(
     providers = {name: make_provider(name, entry, run_dir, crashes) for name, entry in resolved.providers.items()}
     table = RouteTable(resolved.plan, providers)
     healths = Healths(clock, dice, config.failover, partial(_tell, metrics))
-    failover = Failover(
-        healths, Refusals(), clock, retry_budget=config.failover.retry_budget, spent=metrics.count_spent_budget
-    )
+    encodings = Encodings()
+    tokenizers = Tokenizers(encodings)
+    failover = _make_failover(config, healths, Windows(ChatCounters(encodings, tokenizers.own)), clock, metrics)
     answers = Answers(drain, clock)
     cache = config.embeddings.cache
     tiers = build_tiers(cache, config.redis, server.data_dir, metrics.cache, now=now, dice=dice) if cache else None
     flights = Flights()
-    errands = _make_errands(config, failover, flights, tiers, now)
-    embeddings = EmbeddingDispatcher(table, tiers, flights, errands, now, is_shared=_is_shared(config))
+    remember = (lambda *_: None) if tiers is None else tiers.remember
+    errands = Errands(failover, Fitting(tokenizers.of), flights, remember, _make_terms(config, now))
     rooms = Rooms(
         ring=ring,
         chat=ChatRoutes(ChatDispatcher(table, failover), answers),
-        embeddings=EmbeddingRoutes(embeddings, answers),
+        embeddings=EmbeddingRoutes(
+            EmbeddingDispatcher(
+                table, tiers, flights, errands, now, is_shared=cache is None or cache.scope == "shared"
+            ),
+            answers,
+        ),
         images=ImageRoutes(ImageDispatcher(table, failover), answers),
         rerank=RerankRoutes(RerankDispatcher(table, failover), answers),
+        tokens=TokenRoutes(TokenCounts(table, encodings, partial(tokenizers.loaded, run_dir))),
         models=ModelRoutes(table, created=int(time.time())),
         cache=CacheRoutes(tiers),
         health=HealthRoutes(table, healths, metrics, journal, ring, drain),
     )
     hosts = Hosts(server.allowed_hosts, any_name=not is_loopback(server.host) and not server.allowed_hosts)
     application = web.Application(client_max_size=server.max_body_mb * 1024 * 1024)
-    exact: dict[tuple[str, str], Step] = {}
+    exact = {(method, path): handler for method, path, handler in routes(rooms) if "{" not in path}
     for method, path, handler in routes(rooms):
-        if "{" not in path:
-            exact[method, path] = handler
         application.router.add_route(method, path, handler, expect_handler=meet_expectation)
     application[SURROUND] = Lifecycle(journal, hosts, drain, clock, exact).around
     application[STALLED] = metrics.count_slow_client
@@ -171,9 +180,20 @@ def build(
     return application
 
 
-def _make_errands(
-    config: Config, failover: Failover, flights: Flights, tiers: Tiers | None, now: Callable[[], float]
-) -> Errands:
+def _make_failover(
+    config: Config, healths: Healths, windows: Windows, clock: Callable[[], float], metrics: Metrics
+) -> Failover:
+    return Failover(
+        healths,
+        Refusals(),
+        clock,
+        retry_budget=config.failover.retry_budget,
+        spent=metrics.count_spent_budget,
+        windows=windows,
+    )
+
+
+def _make_terms(config: Config, now: Callable[[], float]) -> Terms:
     settings = config.embeddings
     told = None if settings.coalesce_ms is None else settings.coalesce_ms / 1000
 
@@ -182,20 +202,7 @@ def _make_errands(
             return told
         return LOCAL_GATHERING_SECONDS if isinstance(deployment.provider, LlamaCpp) else 0.0
 
-    remember = (lambda *_: None) if tiers is None else tiers.remember
-    fitting = Fitting(partial(_tokenizer_of, Encodings()))
-    return Errands(failover, fitting, flights, remember, Terms(gathering, settings.parallel, now))
-
-
-def _tokenizer_of(encodings: Encodings, deployment: Deployment) -> Tokenizer:
-    provider = deployment.provider
-    if isinstance(provider, LlamaCpp):
-        return ModelTokenizer(lambda text, most: provider.take_apart(deployment.model, text, most=most))
-    return HostedTokenizer(encodings, counting_of(deployment.model))
-
-
-def _is_shared(config: Config) -> bool:
-    return config.embeddings.cache is None or config.embeddings.cache.scope == "shared"
+    return Terms(gathering, settings.parallel, now)
 
 
 async def _remembering(_application: web.Application, *, errands: Errands, tiers: Tiers | None) -> AsyncIterator[None]:

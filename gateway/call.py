@@ -81,10 +81,12 @@ class Attempt:
 class Record:
     """What happened to one request; filled on the way, read once by the log line and the metrics.
 
-    Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came. `model` is the name as the
+    Times are seconds on the event loop's monotonic clock, 0.0 where the moment never came; from `sent_from` on a large
+    answer that was whole was sent, as fast as the caller read. `model` is the name as the
     caller sent it, `endpoint` the route's pattern, `alias` the configured one for metrics, `other` if there is none. `dropped` are the caller's fields that
     the deployment that answered was not sent. `told` says which of the attempts the caller gets the answer or error of.
-    `queued` is known of local models alone, `cache` of embeddings; `truncated_tokens` were over the model's window.
+    `queued` is known of local models alone, `cache` of embeddings; `truncated_tokens` were over the model's window, and
+    `max_tokens` is what the longest answer was lowered to. Nearly no chat `is_counted`: most fit by their bytes.
     `theirs` is of another request, or of several, whose answer this one got as well: the attempts are counted there.
     """
 
@@ -98,10 +100,13 @@ class Record:
     attempts: list[Attempt] = field(default_factory=list)
     told: int = -1
     first_event: float = 0.0
+    sent_from: float = 0.0
     stream_seconds: float = 0.0
     usage: Usage | None = None
     flaws: tuple[Flaw, ...] = ()
     dropped: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    is_counted: bool = False
     queued: Queued | None = None
     cache: CacheUse | None = None
     truncated_tokens: int = 0
@@ -153,7 +158,9 @@ class Call:
     """A checked request: `body` is the caller's JSON object with its unknown fields untouched.
 
     `style`, `speed` and `complexity` are what the caller said beside it, "" where it said nothing.
-    `without` are fields of the body that turned out to be refused.
+    `without` are fields of the body that turned out to be refused. `size` is the body's in bytes, of JSON; where it
+    `has_media` a part may have more tokens than bytes. `truncation` is what is to become of a request that is too long,
+    "" where the caller did not say. `counters` are those who have counted its tokens.
     """
 
     endpoint: Endpoint
@@ -166,3 +173,7 @@ class Call:
     speed: str = ""
     complexity: str = ""
     without: frozenset[str] = frozenset()
+    size: int = 0
+    has_media: bool = False
+    truncation: str = ""
+    counters: dict[Any, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@
     ├── RequestError                    the caller's fault; never fails over, cools nothing
     │   ├── InvalidRequest         400
     │   ├── ContextLengthExceeded  400
+    │   │   └── OverWindow
     │   ├── Unauthenticated        401
     │   ├── PermissionDenied       403
     │   ├── ModelNotFound          404
@@ -103,6 +104,10 @@ class InvalidRequest(RequestError):
 
 class ContextLengthExceeded(RequestError):
     code = "context_length_exceeded"
+
+
+class OverWindow(ContextLengthExceeded):
+    """The gateway counted more tokens than a deployment takes, and asked nobody."""
 
 
 class Unauthenticated(RequestError):

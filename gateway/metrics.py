@@ -20,6 +20,7 @@ from gateway.call import Attempt, Flaw, Record, Usage
 from gateway.errors import NoDeployment, UpstreamAuthFailed
 from gateway.metrics_cache import CacheMetrics
 from gateway.metrics_loop import LoopLag
+from gateway.metrics_windows import WindowCounts
 from gateway.tallies import Spread, Tallies, Tally
 
 CLIENT_GONE = 499  # nginx's word for a caller that left before its answer; only logs and metrics see it
@@ -130,12 +131,7 @@ class Metrics:
             ["phase"],
             registry=registry,
         )
-        self._truncated = Counter(
-            "gateway_truncated_requests",
-            "Requests of which something was over the model's window and not embedded, or in parts.",
-            ["alias"],
-            registry=registry,
-        )
+        self._windows = WindowCounts(registry)
         self._slow_clients = Counter(
             "gateway_slow_client", "Callers that were cut because they read nothing of their answer.", registry=registry
         )
@@ -207,7 +203,7 @@ class Metrics:
         duration = ended - record.started
         requests.add()
         durations.observe(duration)
-        if status == CLIENT_GONE or record.truncated_tokens:
+        if status == CLIENT_GONE or record.truncated_tokens or record.is_counted:
             self._count_rarities(record, status)
         if record.usage is not None:
             self._count_tokens(record.alias, record.usage)
@@ -220,7 +216,8 @@ class Metrics:
             attempts, times = self._attempt_series.get((attempt.label, attempt.outcome)) or self._bind_attempt(attempt)
             attempts.add()
             times.observe(took)
-        overheads.observe(max(0.0, duration - record.upstream_seconds))
+        sending = ended - record.sent_from if record.sent_from else 0.0  # as long as the caller took to read
+        overheads.observe(max(0.0, duration - record.upstream_seconds - sending))
         if record.first_event:
             first_events = self._first_event_series.get(record.alias) or self._bind_first_event(record.alias)
             first_events.observe(record.first_event - record.started)
@@ -230,8 +227,7 @@ class Metrics:
     def _count_rarities(self, record: Record, status: int) -> None:
         if status == CLIENT_GONE:
             self._disconnects.labels(_phase(record)).inc()
-        if record.truncated_tokens:
-            self._truncated.labels(record.alias).inc()
+        self._windows.observe(record)
 
     def _count_tokens(self, alias: str, usage: Usage) -> None:
         prompt, completion, cached = self._token_series.get(alias) or self._bind_tokens(alias)
@@ -287,7 +283,7 @@ class Metrics:
 def _phase(record: Record) -> str:
     if not record.model:
         return "body"
-    return "answer" if record.first_event else "waiting"
+    return "answer" if record.first_event or record.sent_from else "waiting"
 
 
 def forget_process(directory: Path, pid: int) -> None:

@@ -32,8 +32,9 @@ class Found:
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """What is read for some requests together; a result of None stands for a disk that failed."""
+    """What is read for some requests of one loop together; a result of None stands for a disk that failed."""
 
+    loop: asyncio.AbstractEventLoop
     wanted: dict[bytes, None] = field(default_factory=dict)
     looks: list[tuple[Keys, asyncio.Future[dict[bytes, Entry] | None]]] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
@@ -67,28 +68,33 @@ class Readings:
         answer: asyncio.Future[dict[bytes, Entry] | None] = loop.create_future()
         with self._lock:
             reading = self._open
-            is_new = reading is None or len(reading.wanted) + len(keys) > MOST_KEYS
-            if reading is None or is_new:
-                reading = self._open = _Reading()
+            if reading is None or reading.loop is not loop or len(reading.wanted) + len(keys) > MOST_KEYS:
+                reading = self._open = _Reading(loop)
+            is_new = not reading.looks
             reading.wanted.update(keys)
             reading.looks.append((keys, answer))
         if is_new:
             reading.timer = loop.call_later(self._seconds, self._give_up, reading)
-            self._desk.ask(partial(self._read, reading, loop))
+            self._desk.ask(partial(self._read, reading))
         return await answer
 
-    def _read(self, reading: _Reading, loop: asyncio.AbstractEventLoop) -> None:
+    def _close(self, reading: _Reading) -> None:
+        """Let nobody join any more."""
         with self._lock:
             if self._open is reading:
                 self._open = None
+
+    def _read(self, reading: _Reading) -> None:
+        self._close(reading)
         if all(answer.done() for _, answer in reading.looks):  # all have left, or were told that it takes too long
             return
+        found = None
         try:
-            found = self._find(reading.wanted)
-        except DiskFault:
-            found = None
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(self._deliver, reading, found)
+            with suppress(DiskFault):
+                found = self._find(reading.wanted)
+        finally:  # nobody waits for what failed in another way
+            with suppress(RuntimeError):  # the loop has ended
+                reading.loop.call_soon_threadsafe(self._deliver, reading, found)
 
     def _deliver(self, reading: _Reading, found: Found | None) -> None:
         if reading.timer is not None:
@@ -104,7 +110,9 @@ class Readings:
             self._damaged(found.damaged)
 
     def _give_up(self, reading: _Reading) -> None:
-        self._late()
-        for _, answer in reading.looks:
-            if not answer.done():
-                answer.set_result(None)
+        self._close(reading)  # whoever joined now would wait without a bound
+        waiting = [answer for _, answer in reading.looks if not answer.done()]
+        if waiting:  # and not left before anything was read
+            self._late()
+        for answer in waiting:
+            answer.set_result(None)

@@ -63,8 +63,13 @@ class Desk:
             asked.cancel()
             return asked
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # there are too many; the next one who asks tries again
+                asked.set_exception(self._expected(str(error)))
+                return asked
+            self._thread = thread
         self._jobs.put((asked, work))
         return asked
 

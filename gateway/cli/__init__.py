@@ -72,6 +72,13 @@ def cache(context: typer.Context) -> None:
     cache_app(context.args, prog_name="gateway cache")
 
 
+def tokens(context: typer.Context) -> None:
+    """Count the tokens of a request for the models that would get it."""
+    from gateway.cli.tokens import app as tokens_app
+
+    tokens_app(context.args, prog_name="gateway tokens")
+
+
 def chaos(context: typer.Context) -> None:
     """Try a configuration against upstreams that fail on purpose; no real one is asked."""
     from gateway.cli.chaos import main as play
@@ -86,6 +93,7 @@ app.command("routes", add_help_option=False, context_settings=_PASSED_ON)(routes
 app.command("providers", add_help_option=False, context_settings=_PASSED_ON)(providers)
 app.command("engine", add_help_option=False, context_settings=_PASSED_ON)(engine)
 app.command("cache", add_help_option=False, context_settings=_PASSED_ON)(cache)
+app.command("tokens", add_help_option=False, context_settings=_PASSED_ON)(tokens)
 app.command("chaos", add_help_option=False, context_settings=_PASSED_ON)(chaos)
 
 __all__ = ["app"]

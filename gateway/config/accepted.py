@@ -11,11 +11,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from gateway.config.tree import Place, Tree, spell
-from gateway.routing import EMBEDDING_TRUNCATIONS
 
 NO_EFFECT = "Not enforced by this version"
-# Values that are acted on, of fields of which others are not.
-_IN_EFFECT = frozenset(EMBEDDING_TRUNCATIONS)
 
 
 class AcceptedSettings(BaseModel):
@@ -51,5 +48,5 @@ def _of_field(model: BaseModel, name: str, place: Place) -> Iterator[Place]:
     value = getattr(model, name)
     if NO_EFFECT not in (type(model).model_fields[name].description or ""):
         yield from _without_effect(value, place)
-    elif value is not None and value != SecretStr("") and value not in _IN_EFFECT:
+    elif value is not None and value != SecretStr(""):
         yield place

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 from gateway.cache import Entry, Input, Space, Tiers, Wishes, make_space
 from gateway.call import CacheUse, Call, Record, Usage
@@ -16,7 +17,7 @@ from gateway.dispatch.fitting import policy_of
 from gateway.dispatch.flights import Flight, Flights, Waiter
 from gateway.dispatch.loads import check_sizes
 from gateway.errors import NotRemembered
-from gateway.routing import Route, RouteTable
+from gateway.routing import Route, RouteTable, Truncation
 from gateway.wire import FLOAT_BYTES, split_inputs
 
 _AT_ONCE = 1024 * 1024  # characters that are hashed before others have their turn: a few milliseconds
@@ -62,6 +63,8 @@ class EmbeddingDispatcher:
         not of one size, or the error of the last deployment that was asked for any of the inputs.
         """
         route = self._routes.resolve(call).in_one_space
+        if call.truncation:
+            route = replace(route, truncation=cast("Truncation", call.truncation))
         call.record.alias = route.label
         question = Question(call, route, self._space(call, route))
         inputs = split_inputs(call.body["input"])
@@ -98,12 +101,16 @@ class EmbeddingDispatcher:
     async def _keys(self, space: Space, inputs: Sequence[Input]) -> list[bytes]:
         if self._tiers is None:
             return [place.to_bytes(4, "big") for place in range(len(inputs))]
+        if sum(map(len, inputs)) <= _AT_ONCE:
+            return space.keys(inputs)
         keys: list[bytes] = []
-        step = max(1, _AT_ONCE // max(map(len, inputs)))
-        for start in range(0, len(inputs), step):
-            if start:
+        done = 0
+        for given in inputs:
+            keys.append(space.key(given))
+            done += len(given)
+            if done > _AT_ONCE:
+                done = 0
                 await asyncio.sleep(0)  # other calls are served meanwhile
-            keys += space.keys(inputs[start : start + step])
         return keys
 
     async def _recall(self, question: Question, keys: Sequence[bytes], wishes: Wishes) -> dict[bytes, Entry]:

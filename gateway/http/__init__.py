@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.http.lifecycle import SURROUND, Lifecycle, Step
     from gateway.http.models import ModelRoutes
     from gateway.http.rerank import RerankRoutes
+    from gateway.http.tokens import TokenRoutes, check_countable, describe_counts, endpoint_of
 
 __all__ = [
     "STALLED",
@@ -44,6 +45,10 @@ __all__ = [
     "RerankRoutes",
     "ServerSettings",
     "Step",
+    "TokenRoutes",
+    "check_countable",
+    "describe_counts",
+    "endpoint_of",
     "guard",
     "meet_expectation",
 ]
@@ -65,6 +70,10 @@ __getattr__ = lazily(
         "ModelRoutes": "models",
         "RerankRoutes": "rerank",
         "Step": "lifecycle",
+        "TokenRoutes": "tokens",
+        "check_countable": "tokens",
+        "describe_counts": "tokens",
+        "endpoint_of": "tokens",
         "guard": "access",
         "meet_expectation": "connections",
         "STALLED": "connections",

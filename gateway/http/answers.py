@@ -83,12 +83,27 @@ class Answers:
     async def send_blocks(
         self, request: web.Request, record: Record, blocks: AsyncIterator[bytes], length: int
     ) -> web.StreamResponse:
-        """Send an answer of `length` bytes that the gateway makes block by block, as fast as the caller reads."""
+        """Send an answer of `length` bytes that the gateway makes block by block, as fast as the caller reads.
+
+        What cannot be ended is cut short: its length tells the caller, whom a second head would only confuse.
+        """
         response = _InBlocks(headers={"Content-Type": JSON, "x-request-id": record.request_id, **_trail(record)})
         response.content_length = length
+        if self._drain.is_draining:
+            response.force_close()
+        record.sent_from = self._clock()
         await response.prepare(request)
-        async for block in blocks:
-            await response.write(block)
+        try:
+            async for block in blocks:
+                await response.write(block)
+        except asyncio.CancelledError:
+            if not self._drain.is_cutting:
+                raise
+            _cut_short(response, record, ShuttingDown())
+        except ConnectionError:
+            raise  # the caller is gone
+        except Exception as error:  # noqa: BLE001  see above
+            _cut_short(response, record, defect(error, record))
         await response.write_eof()
         return response
 
@@ -134,6 +149,11 @@ class Answers:
         await response.write(encode_event(error.envelope()))
 
 
+def _cut_short(response: web.StreamResponse, record: Record, error: GatewayError) -> None:
+    record.error = error.outcome
+    response.force_close()
+
+
 def _trail(record: Record) -> dict[str, str]:
     """Return the headers that say who answered and after how many attempts."""
     trail: dict[str, str] = {}
@@ -141,6 +161,8 @@ def _trail(record: Record) -> dict[str, str]:
         trail["x-gateway-cache"] = _cache_words(record.cache)
     if record.truncated_tokens:
         trail["x-gateway-truncated"] = str(record.truncated_tokens)
+    if record.max_tokens is not None:
+        trail["x-gateway-max-tokens"] = str(record.max_tokens)
     asked = record.asked
     if not asked.attempts:
         return trail

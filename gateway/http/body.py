@@ -11,10 +11,12 @@ from aiohttp import web
 from gateway.call import Call, Caller, Endpoint
 from gateway.errors import InvalidRequest, RequestTimeout, UnsupportedMediaType
 from gateway.http.lifecycle import RECORD
-from gateway.routing import AUTO, check_style
+from gateway.routing import AUTO, check_style, check_truncation
 from gateway.wire import STEERING, parse_object, refuse_steering
 
 DEADLINE_SECONDS = 30.0
+# The types of parts that may have more tokens than bytes; spelled with escapes they are not found, and the model decides.
+_MEDIA = (b'"image_url"', b'"input_audio"', b'"file"')
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 
@@ -31,7 +33,8 @@ async def read_call(
     `deadline_seconds` is how long the body may take to arrive, beside what its length allows for. `own` are fields that
     are the gateway's at this endpoint, though elsewhere they would steer a call; whoever asks takes them out.
     """
-    body = parse_object(await _read(request, deadline_seconds))
+    raw = await _read(request, deadline_seconds)
+    body = parse_object(raw)
     if not STEERING.isdisjoint(body):
         refuse_steering(body.keys() - own)
     check(body)
@@ -39,7 +42,12 @@ async def read_call(
     alias: str = body["model"]
     stream = endpoint != "embeddings" and body.get("stream") is True
     record.caller, record.model, record.stream = caller.name, alias, stream
-    call = Call(endpoint, body, alias, stream, caller, record)
+    call = Call(endpoint, body, alias, stream, caller, record, size=len(raw))
+    if endpoint == "chat/completions":
+        call.has_media = any(word in raw for word in _MEDIA)
+    truncation = request.headers.get("x-gateway-truncation")
+    if truncation is not None:
+        call.truncation = check_truncation(truncation, endpoint)
     style = request.headers.get("x-gateway-style")
     if style is not None:
         call.style = check_style(style)

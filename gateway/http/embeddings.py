@@ -15,7 +15,8 @@ from gateway.http.body import read_call
 from gateway.wire import Written, check_embedding, write_answer
 
 _OWN = frozenset({FIELD})
-_AT_ONCE = 8  # blocks that are written before others have their turn: two milliseconds, in digits
+_AT_ONCE = 8  # blocks that are written before others have their turn
+_DIGITS_AT_ONCE = 3  # likewise: two milliseconds
 _SHORT = 64 * 1024  # bytes of an answer that is sent in one piece
 
 
@@ -38,7 +39,8 @@ class EmbeddingRoutes:
 
 async def _in_turns(written: Written) -> AsyncIterator[bytes]:
     """Yield the blocks of an answer, with turns of others between them."""
+    at_once = _DIGITS_AT_ONCE if written.length is None else _AT_ONCE
     for number, block in enumerate(written.blocks, 1):
         yield block
-        if number % _AT_ONCE == 0:
+        if number % at_once == 0:
             await asyncio.sleep(0)

@@ -105,6 +105,8 @@ def _tell_tokens(record: Record, fields: dict[str, Any]) -> None:
         fields["cache_hits"], fields["cache_misses"] = record.cache.hits, record.cache.misses
     if record.truncated_tokens:
         fields["truncated_tokens"] = record.truncated_tokens
+    if record.max_tokens is not None:
+        fields["max_tokens_lowered_to"] = record.max_tokens
     if record.usage is not None:
         fields["prompt_tokens"] = record.usage.prompt_tokens
         fields["completion_tokens"] = record.usage.completion_tokens

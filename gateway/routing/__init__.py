@@ -1,8 +1,10 @@
 """From an alias to an answer: the table of routes, their order, who rests, and the loop that tries them."""
 
 from gateway.routing.condition import State
-from gateway.routing.failover import Failover, Opened
+from gateway.routing.counters import ChatCounters
+from gateway.routing.failover import Failover
 from gateway.routing.health import Health, Healths
+from gateway.routing.running import Opened
 from gateway.routing.settings import (
     CHAT_TRUNCATIONS,
     EMBEDDING_TRUNCATIONS,
@@ -18,12 +20,14 @@ from gateway.routing.settings import (
 from gateway.routing.shaping import Refusals
 from gateway.routing.styles import STYLES, check_style
 from gateway.routing.table import AUTO, Deployment, Route, RouteTable
+from gateway.routing.windows import Windows, check_truncation, may_cut, output_asked, policy_of, room_for
 
 __all__ = [
     "AUTO",
     "CHAT_TRUNCATIONS",
     "EMBEDDING_TRUNCATIONS",
     "STYLES",
+    "ChatCounters",
     "Deployment",
     "DeploymentPlan",
     "DeploymentSettings",
@@ -41,5 +45,11 @@ __all__ = [
     "State",
     "TimeoutSettings",
     "Truncation",
+    "Windows",
     "check_style",
+    "check_truncation",
+    "may_cut",
+    "output_asked",
+    "policy_of",
+    "room_for",
 ]

@@ -8,9 +8,7 @@ has seen content and nothing is tried again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 from gateway.call import Attempt, Call
@@ -19,31 +17,27 @@ from gateway.errors import (
     EndpointNotServed,
     GatewayError,
     NoDeployment,
-    ShuttingDown,
+    OverWindow,
     UpstreamError,
     UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
-    UpstreamTimeout,
     UpstreamWrongSize,
 )
-from gateway.providers import Exchange, Reply
+from gateway.providers import Exchange
 from gateway.routing.budget import RetryBudget
 from gateway.routing.health import Health, Healths
 from gateway.routing.order import STRATEGIES
+from gateway.routing.running import Opened, Running
 from gateway.routing.shaping import Refusals, shape
 from gateway.routing.sizing import Sizes
 from gateway.routing.table import Deployment, Route
+from gateway.routing.windows import Windows
 
 _MOST_HEALED = 4  # fields of one call: as many as the presets' settings have
 _CONTENT_FILTER = "content_filter"
 _SPILLED = frozenset({"local_queue_full", "local_model_not_loaded"})  # who said so may be waited for
 _PROBE_SECONDS = 1.0  # when somebody is just finding out whether a deployment is well again
-# A caller that left has waited in vain if it did so for as long as this, and four times what answers usually take.
-_PATIENCE_SECONDS, _TIMES_SLOWER = 5.0, 4.0
-_UNKNOWN_SECONDS = 15.0  # what an answer usually takes where nothing is known
-
-Opened = AbstractAsyncContextManager[Reply]
 
 
 class Failover:
@@ -57,6 +51,7 @@ class Failover:
         *,
         retry_budget: float = 0.1,
         spent: Callable[[], None] = lambda: None,
+        windows: Windows | None = None,
     ) -> None:
         self._healths = healths
         self._refusals = refusals
@@ -64,6 +59,7 @@ class Failover:
         self._budget = RetryBudget(retry_budget)
         self._spent = spent
         self._sizes = Sizes()
+        self._windows = windows
 
     def first_success(self, call: Call, route: Route) -> Awaitable[Opened]:
         """Ask; awaited, it is the first good reply, to be used as an `async with`.
@@ -103,18 +99,16 @@ class Failover:
 
     async def _first_of(self, call: Call, route: Route) -> Opened:
         failure: UpstreamError | None = None
+        too_long: OverWindow | None = None
         told = -1
         health = self._healths.at(call.endpoint)
         for deployment in STRATEGIES[route.strategy](route, health, call):
-            if failure is not None and self._budget.is_spent and health.is_doubtful(deployment):
-                self._spent()
+            if failure is not None and self._is_spent(health, deployment):
                 continue
-            body = shape(call, deployment, self._refusals)
             try:
-                try:
-                    return await self._ask(call, deployment, body)
-                except UpstreamRejected as error:
-                    return await self._heal(call, deployment, body, error)
+                return await self._answer(call, route, deployment)
+            except OverWindow as error:
+                too_long = error  # another one's window may be larger
             except UpstreamError as error:
                 if not error.failover:
                     raise
@@ -124,18 +118,51 @@ class Failover:
                     self._budget.charge()
                 failure, told = error, len(call.record.attempts) - 1
         call.record.told = told
-        raise _last_word(failure, route, health, call.caller.name)
+        raise _last_word(failure or too_long, route, health, call.caller.name)
+
+    def _is_spent(self, health: Health, deployment: Deployment) -> bool:
+        """Return whether nothing is left of the budget for another try at a doubtful deployment."""
+        if not (self._budget.is_spent and health.is_doubtful(deployment)):
+            return False
+        self._spent()
+        return True
+
+    async def _answer(self, call: Call, route: Route, deployment: Deployment) -> Opened:
+        """Ask one deployment, once more with less where it refused a field or the length of the request."""
+        body = sent = shape(call, deployment, self._refusals)
+        windows = self._windows
+        if windows is not None and windows.may_exceed(call, deployment, body):
+            sent = await windows.fit(call, route, deployment, body)
+        try:
+            return await self._ask(call, deployment, sent)
+        except UpstreamRejected as error:
+            return await self._heal(call, route, deployment, body, error)
+        except ContextLengthExceeded as error:
+            return await self._ask_shorter(call, route, deployment, body, error)
+
+    async def _ask_shorter(
+        self, call: Call, route: Route, deployment: Deployment, body: dict[str, Any], refusal: ContextLengthExceeded
+    ) -> Opened:
+        """Ask one deployment once more with less, where it said that the request is too long and that may be cut."""
+        shorter = None
+        if self._windows is not None:
+            shorter = await self._windows.fit_again(call, route, deployment, body, refusal)
+        if shorter is None:
+            raise refusal
+        return await self._ask(call, deployment, shorter)
 
     async def _heal(
-        self, call: Call, deployment: Deployment, body: dict[str, Any], refusal: UpstreamRejected
+        self, call: Call, route: Route, deployment: Deployment, body: dict[str, Any], refusal: UpstreamRejected
     ) -> Opened:
         """Ask one deployment once more for each field that it refused and can do without; raises its last refusal."""
         for _ in range(_MOST_HEALED):
             if not self._refusals.learn(call, deployment, body, refusal):
                 break
-            body = shape(call, deployment, self._refusals)
+            body = sent = shape(call, deployment, self._refusals)
+            if self._windows is not None and self._windows.may_exceed(call, deployment, body):
+                sent = await self._windows.fit(call, route, deployment, body)
             try:
-                return await self._ask(call, deployment, body)
+                return await self._ask(call, deployment, sent)
             except UpstreamRejected as error:
                 refusal = error
         raise refusal
@@ -148,7 +175,7 @@ class Failover:
     async def _attempt(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Opened:
         attempt = Attempt(deployment.name, deployment.label, self._clock())
         call.record.attempts.append(attempt)
-        running = _Running(self._healths.at(call.endpoint), deployment, attempt, call)
+        running = Running(self._healths.at(call.endpoint), deployment, attempt, call)
         exchange = _exchange(call, deployment, body)
         try:
             reply = await deployment.provider.send(exchange)
@@ -176,92 +203,7 @@ class Failover:
         return running.begin_reply(reply)
 
 
-class _Running:
-    """One call that a deployment is answering: the reply's `async with`, and what its end says of the deployment.
-
-    A stream that breaks after its first event has failed, however good its status was.
-    """
-
-    __slots__ = ("_attempt", "_call", "_condition", "_deployment", "_health", "_is_over", "_probes", "_reply")
-
-    def __init__(self, health: Health, deployment: Deployment, attempt: Attempt, call: Call) -> None:
-        self._call = call
-        self._health = health
-        self._deployment = deployment
-        self._attempt = attempt
-        self._condition, self._probes = health.begin(deployment)
-        self._reply: Reply | None = None
-        self._is_over = False
-
-    def begin_reply(self, reply: Reply) -> Opened:
-        """Return what the caller is to open: a plain reply is whole, of a stream the first event has arrived."""
-        condition, stream = self._condition, self._call.stream
-        pace = condition.stream_pace if stream else condition.plain_pace
-        pace.note(self._attempt.ended - self._attempt.started, self._attempt.ended)
-        if not stream:
-            condition.note_well(self._call.caller.name, self._attempt.ended)
-            self.end(None)
-            return reply
-        if self._probes:  # alive: others need not wait for this stream's end
-            self._probes = False
-            condition.release_probe()
-            self._health.note_answer(condition, self._attempt.started)
-        condition.note_well(self._call.caller.name, self._attempt.ended)
-        self._reply = reply
-        return self
-
-    def end(self, error: GatewayError | None) -> None:
-        """Count the call as over, well or with `error`."""
-        self.leave()
-        began = self._attempt.started
-        if error is None:
-            self._health.note_answer(self._condition, began)
-        else:
-            self._health.note_failure(self._deployment, error, began, self._call.caller.name)
-
-    def give_up(self) -> None:
-        """Count the call as left before there was an answer: after a long wait that is the deployment's failure.
-
-        Callers are often less patient than our own limits, so those alone would never show that somebody hangs.
-        """
-        pace = self._condition.stream_pace if self._call.stream else self._condition.plain_pace
-        usual = pace.average if pace.is_known(self._attempt.ended) else _UNKNOWN_SECONDS
-        waited = self._attempt.ended - self._attempt.started
-        if waited >= max(_PATIENCE_SECONDS, _TIMES_SLOWER * usual):
-            self.end(UpstreamTimeout("The caller left after waiting in vain."))
-        else:
-            self.leave()
-
-    def leave(self) -> None:
-        """Count the call as over without a word on the deployment."""
-        self._is_over = True
-        self._condition.end(probed=self._probes)
-
-    async def __aenter__(self) -> Reply:
-        assert self._reply is not None  # noqa: S101  only what has a reply is handed out
-        return await self._reply.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._reply is not None:
-                await self._reply.__aexit__(kind, error, trace)
-        finally:
-            if not self._is_over:
-                self._settle(error)
-
-    def _settle(self, error: BaseException | None) -> None:
-        # Taken from there, for its traceback leads back to the record: nothing is left to the garbage collector.
-        broke, self._attempt.error = self._attempt.error, None
-        assert broke is None or isinstance(broke, GatewayError)  # noqa: S101  that tree is no part of what a call is
-        if error is not None or isinstance(broke, ShuttingDown):
-            self.leave()  # the caller's end or ours
-        else:
-            self.end(broke)
-
-
-def _last_word(failure: UpstreamError | None, route: Route, health: Health, caller: str) -> GatewayError:
+def _last_word(failure: UpstreamError | OverWindow | None, route: Route, health: Health, caller: str) -> GatewayError:
     """Return the error the caller reads when nobody is left to ask."""
     rest = min(health.wait_seconds(deployment, caller) for deployment in route.deployments)
     if failure is None:

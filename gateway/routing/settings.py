@@ -73,7 +73,12 @@ class DeploymentSettings(RoutingSettings):
     model: Annotated[
         str, Field(min_length=1, description="The upstream's own name of the model, or a class of the provider.")
     ]
-    context_window: Annotated[int | None, Field(ge=1, description="Tokens. Not enforced by this version.")] = None
+    context_window: Annotated[
+        int | None,
+        Field(
+            ge=1, description="Tokens of request and answer together; what is longer is fitted as `truncation` says."
+        ),
+    ] = None
     max_output_tokens: Annotated[
         int | None, Field(ge=1, description="The longest answer; longer wishes are cut to it.")
     ] = None
@@ -158,9 +163,10 @@ class RouteSettings(RoutingSettings):
     truncation: Annotated[
         Truncation | None,
         Field(
-            description="What becomes of inputs over the model's window. Where the alias embeds: none, they are refused; "
+            description="What becomes of requests over the model's window. Where the alias embeds: none, they are refused; "
             "end, their end is cut off; mean_pool, their parts are embedded and the mean is taken (default: none). "
-            "Of a chat: drop_oldest, middle, refuse. Not enforced by this version."
+            "Of a chat: drop_oldest, its oldest exchanges are left out; middle, the middle of its longest texts; refuse "
+            "(default: drop_oldest, after `context_fallbacks` where there are any)."
         ),
     ] = None
     timeouts: TimeoutSettings = TimeoutSettings()

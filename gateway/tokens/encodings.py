@@ -29,6 +29,7 @@ HELD = (
 )
 MOST_KEPT = 256  # words of callers that the library remembers
 _STEP = 64  # tokens
+_IN_NO_VOCABULARY = "xzyqqvk"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _WITHIN_CHARACTERS = bytes(range(0x80, 0xC0))  # the bytes of UTF-8 that begin no character
 
@@ -152,6 +153,7 @@ class Encoding:
                 import splintr
 
                 core = splintr.Tokenizer.from_pretrained(self._name)
+                core.encode_batch_flat([_IN_NO_VOCABULARY])  # the first such word takes up to a tenth of a second
                 special = "|".join(map(re.escape, sorted(core.special_tokens())))
                 self._loaded = _Loaded(core, re.compile(special))
             return self._loaded

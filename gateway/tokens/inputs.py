@@ -184,10 +184,13 @@ class ModelTokenizer:
         return Fitted(_first(_dressed(bare, taken, window), policy), max(0, total - window))
 
     async def count(self, text: str) -> int:
+        told = await self.tell(text)
+        return len(text.encode("utf-8", "replace")) if told is None else told
+
+    async def tell(self, text: str) -> int | None:
+        """Return how many tokens a text has by the model's word, None where it does not say."""
         taken = await self._ask(text, 0)
-        if taken is None:
-            return len(text.encode("utf-8", "replace"))
-        return len(taken.before) + taken.total + len(taken.after)
+        return None if taken is None else len(taken.before) + taken.total + len(taken.after)
 
     async def window(self) -> int | None:
         taken = await self._ask("", None)

@@ -19,6 +19,7 @@ from gateway.call import Usage
 from gateway.wire.requests import MAX_INPUTS
 
 _BLOCK_BYTES = 128 * 1024
+_BLOCK_VECTORS = 128  # short ones cost more for being one than for their numbers
 
 
 def split_inputs(given: Any) -> list[str | list[int]]:
@@ -39,8 +40,8 @@ class Written:
 def write_answer(vectors: Sequence[bytes], *, model: str, usage: Usage, encoding: str | None = None) -> Written:
     """Return the body of the answer with these vectors, which are of one size and at most MAX_INPUTS.
 
-    But for the `encoding` base64 there are digits: the fewest that are the same float32 again. A block is about 128 KiB
-    long, so that what has just been encoded is still in the processor's cache when it is sent, unless a vector is longer.
+    But for the `encoding` base64 there are digits: the fewest that are the same float32 again. A block is at most about
+    128 KiB long, unless a vector is: what has just been encoded is still in the processor's cache when it is sent.
     """
     tail = b'}],"model":%b,"usage":%b}' % (orjson.dumps(model), orjson.dumps(_tell(usage)))
     if encoding != "base64":
@@ -52,7 +53,7 @@ def write_answer(vectors: Sequence[bytes], *, model: str, usage: Usage, encoding
 
 
 def _blocks(vectors: Sequence[bytes], heads: Sequence[bytes], encoded: Iterator[bytes], tail: bytes) -> Iterator[bytes]:
-    step = max(1, _BLOCK_BYTES // (2 * len(vectors[0])))
+    step = max(1, min(_BLOCK_VECTORS, _BLOCK_BYTES // (2 * len(vectors[0]))))
     for start in range(0, len(vectors), step):
         end = min(start + step, len(vectors))
         pieces = chain.from_iterable(zip(heads[start:end], encoded, strict=False))  # `encoded` goes on behind it

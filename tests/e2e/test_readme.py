@@ -155,7 +155,7 @@ def test_the_metrics_that_are_named_are_there(readme: str, gateway: Gateway) -> 
     assert named - {"gateway_redis_up"} == known  # which is there beside a Redis only
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "models", "routes", "providers", "chaos", "cache"])
+@pytest.mark.parametrize("command", ["serve", "check", "models", "routes", "providers", "chaos", "cache", "tokens"])
 def test_the_commands_that_are_named_exist(readme: str, command: str, tmp_path: Path) -> None:
     assert f"| `gateway {command}" in readme
 

@@ -25,7 +25,7 @@ async def classes(upstream: ScriptedUpstream) -> AsyncIterator[RunningGateway]:
         "kind": "openai",
         "base_url": upstream.base_url,
         "classes": {"small": "s-1", "medium": "maker/m-1", "large": "l-1"},
-        "models": {"known-1": {"context_window": 10}},
+        "models": {"known-1": {"context_window": 1000}},
     }
     text = json.dumps({"auth": {"keys": KEYS}, "providers": {"up": provider, "openai": {}, "xai": {}}})
     async with running(text) as gateway:

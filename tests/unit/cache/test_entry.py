@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
+import sys
 import zlib
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
@@ -96,3 +99,20 @@ def test_an_entry_of_another_version_is_none_even_if_its_checksum_is_right(place
     check = struct.pack("<I", zlib.crc32(entry.vector, zlib.crc32(head)))
 
     assert unpack(bytes(head) + check + entry.vector, entry.key) is None
+
+
+@pytest.mark.parametrize("absent", [(), ("isal",)], ids=["isal", "zlib"])
+@pytest.mark.parametrize("numbers", [1, 16, 1536, 60_000])
+def test_what_one_process_packs_another_reads_whichever_checksum_it_has(absent: tuple[str, ...], numbers: int) -> None:
+    entry = make_entry(numbers=numbers)
+    asked = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "from gateway.cache.entry import crc32, pack, unpack\n"
+        "packed = sys.stdin.buffer.read()\n"
+        "print(crc32.__module__, pack(unpack(packed, packed[8:40])) == packed)"
+    )
+
+    told = subprocess.run([sys.executable, "-c", asked], input=pack(entry), capture_output=True, check=True)
+
+    is_there = not absent and find_spec("isal") is not None
+    assert told.stdout.decode().split() == ["isal.isal_zlib" if is_there else "zlib", "True"]

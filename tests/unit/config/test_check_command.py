@@ -83,14 +83,15 @@ def test_secrets_are_masked(load_text) -> None:
 def test_what_is_off_and_what_has_no_effect_is_said(load_text) -> None:
     config = load_text("""\
         providers: {groq: }
-        models: {chat: {deployments: [groq/small], truncation: middle}}
+        models: {chat: {deployments: [groq/small]}}
+        store: {url: "postgresql://db/gateway"}
     """)
 
     lines = list(describe(config, resolve(config)))
 
     assert "  groq: off, GROQ_API_KEY is empty" in lines
     assert lines[lines.index("warnings:") + 1 :] == [
-        "  gateway.yaml:2: models.chat.truncation: accepted, has no effect in this version",
+        "  gateway.yaml:3: store.url: accepted, has no effect in this version",
         "  model chat is off: groq is off",
         "  no model can be served: no provider that is on serves a class, and `models` names none",
     ]

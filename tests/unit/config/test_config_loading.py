@@ -49,8 +49,6 @@ def test_what_has_no_effect_yet_is_warned_of_once_for_each_place() -> None:
         for place in (
             "4: auth.keys[0].requests_per_minute",
             "4: auth.keys[0].usd_per_day",
-            "14: models.small.deployments[0].context_window",
-            "16: models.small.truncation",
             "21: store.url",
         )
     )

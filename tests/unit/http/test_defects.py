@@ -1,7 +1,8 @@
-"""A defect of our own within a stream: the caller reads an event and the end of the body, never a second head."""
+"""A defect of our own within an answer: the caller reads an event, or too little, and the end; never a second head."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ class Breaking:
     """A stream whose reading fails as a defect of ours would."""
 
     body = b""
+    vectors: tuple[bytes, ...] | None = None
     is_complete = False
     usage: Usage | None = None
     flaws: tuple[Flaw, ...] = ()
@@ -57,8 +59,12 @@ async def serving_a_defect(records: list[Record], sink: LogSink) -> AsyncIterato
         call.record = record
         return await answers.send(request, call, Breaking())
 
+    async def answer_in_blocks(request: web.Request) -> web.StreamResponse:
+        records.append(request[RECORD])
+        return await answers.send_blocks(request, request[RECORD], aiter(Breaking()), 2 * len(FIRST))
+
     application = web.Application()
-    application.add_routes([web.get("/", answer)])
+    application.add_routes([web.get("/", answer), web.get("/blocks", answer_in_blocks)])
     lifecycle = Lifecycle(Journal(Metrics(), sink), Hosts(), drain, time.monotonic, MappingProxyType({}))
     application[SURROUND] = lifecycle.around
     runner = EnvelopeRunner(application, handler_cancellation=True, access_log=None)
@@ -89,3 +95,23 @@ async def test_it_is_an_event_and_the_end_of_the_body(
     assert b"inner-workings" not in body
     assert "inner-workings" in capsys.readouterr().err
     assert (records[0].error, records[0].attempts[-1].outcome) == ("internal_error", "internal_error")
+
+
+async def test_an_answer_of_a_known_length_is_cut_short(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records: list[Record] = []
+    with (tmp_path_factory.mktemp("log") / "log").open("wb") as log:
+        sink = LogSink(log)
+        async with serving_a_defect(records, sink) as url, asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].strip("/")))
+            writer.write(b"GET /blocks HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+        sink.close()
+
+    assert head.startswith(b"HTTP/1.1 200")
+    assert f"content-length: {2 * len(FIRST)}".encode() in head.lower()
+    assert body == FIRST
+    assert "inner-workings" in capsys.readouterr().err
+    assert records[0].error == "internal_error"

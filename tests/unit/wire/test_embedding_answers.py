@@ -88,6 +88,9 @@ def test_a_large_answer_is_made_in_blocks(encoding: str, count: int, numbers: in
     assert read_vectors(json.loads(body), {"input": ["a"] * len(vectors)}) == tuple(vectors)
     assert all(len(block) < 256 * 1024 or numbers == 40_000 for block in blocks)
     assert len(blocks) >= len(body) // (256 * 1024 if numbers < 40_000 else 600 * 1024)
+    assert all(
+        block.count(b'"index"') <= 128 for block in blocks
+    )  # of short vectors each costs as much as many numbers
 
 
 @pytest.mark.parametrize(

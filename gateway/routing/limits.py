@@ -1,0 +1,61 @@
+"""What upstreams say of their limits when a request is too long for them, read out of their sentences.
+
+Each maker words it in its own way, and some change the words; a sentence that is not understood tells nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_NUMBER = r"(\d[\d,_]{0,12})"
+_MOST_READ = 2000  # characters; what follows are quotations
+# Of request and answer together.
+_WINDOW = (
+    rf"maximum context length (?:is|of) {_NUMBER}",  # OpenAI, Azure, vLLM, DeepSeek, OpenRouter, Together
+    rf"{_NUMBER} maximum context length",  # Mistral
+    rf"context limit: {_NUMBER} \+ {_NUMBER} > {_NUMBER}",  # Anthropic; the last one
+    rf"context (?:size|window|length)[^.\d]{{0,30}}{_NUMBER} tokens",  # llama.cpp, LM Studio
+)
+# Of the request alone.
+_MOST_INPUT = (
+    rf"tokens > {_NUMBER} maximum",  # Anthropic
+    rf"maximum prompt length is {_NUMBER}",  # xAI
+    rf"maximum number of tokens allowed \({_NUMBER}\)",  # Gemini
+    rf"cannot exceed {_NUMBER}",  # Cohere
+)
+# How many tokens the request had by the upstream's own count.
+_COUNTED = (
+    rf"messages resulted in {_NUMBER} tokens",
+    rf"\({_NUMBER} (?:of text input|in the messages|in the prompt|in your prompt)",
+    rf"too long: {_NUMBER} tokens",
+    rf"context limit: {_NUMBER} \+",
+    rf"request contains {_NUMBER} tokens",
+    rf"input token count \({_NUMBER}\)",
+    rf"request \({_NUMBER} tokens\)",
+    rf"Prompt contains {_NUMBER} tokens",
+    rf"received {_NUMBER}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldLimit:
+    """What an upstream said, in its own tokens: its `window` for request and answer, the longest request, this one's length."""
+
+    window: int | None = None
+    most_input: int | None = None
+    counted: int | None = None
+
+
+def read_limit(message: str) -> ToldLimit:
+    """Return what a refusal tells of the limit; what it does not tell is None."""
+    text = message[:_MOST_READ]
+    return ToldLimit(_find(_WINDOW, text), _find(_MOST_INPUT, text), _find(_COUNTED, text))
+
+
+def _find(patterns: tuple[str, ...], text: str) -> int | None:
+    for pattern in patterns:
+        if found := re.search(pattern, text, re.IGNORECASE):
+            number = int(re.sub(r"[,_]", "", found[found.lastindex or 1]))
+            return number or None
+    return None
