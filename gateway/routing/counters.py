@@ -24,6 +24,7 @@ class ChatCounters:
     def __init__(self, encodings: Encodings, tokenizer_of: Callable[[Deployment], ModelTokenizer | None]) -> None:
         self._encodings = encodings
         self._tokenizer_of = tokenizer_of
+        self._own_kinds: dict[type, bool] = {}
 
     def counter_of(self, call: Call, deployment: Deployment) -> Counter:
         """Return who counts for a deployment, the same one for all of a call's deployments that count alike."""
@@ -41,7 +42,11 @@ class ChatCounters:
         return made
 
     def is_own(self, deployment: Deployment) -> bool:
-        return self._tokenizer_of(deployment) is not None
+        kind = type(deployment.provider)
+        known = self._own_kinds.get(kind)
+        if known is None:  # to look is slow: a protocol's methods are compared one by one
+            known = self._own_kinds[kind] = self._tokenizer_of(deployment) is not None
+        return known
 
     async def window_of(self, deployment: Deployment) -> int | None:
         """Return what the model's own process says of its window, None where there is none that does."""
