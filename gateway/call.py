@@ -160,7 +160,8 @@ class Call:
     `style`, `speed` and `complexity` are what the caller said beside it, "" where it said nothing.
     `without` are fields of the body that turned out to be refused. `size` is the body's in bytes, of JSON; where it
     `has_media` a part may have more tokens than bytes. `truncation` is what is to become of a request that is too long,
-    "" where the caller did not say. `counters` are those who have counted its tokens.
+    "" where the caller did not say. `counters` are those who have counted its tokens, `tokens` is how many it has as it is sent
+    to the deployment that is being asked, None where it was not counted for that one.
     """
 
     endpoint: Endpoint
@@ -177,3 +178,4 @@ class Call:
     has_media: bool = False
     truncation: str = ""
     counters: dict[Any, Any] = field(default_factory=dict)
+    tokens: int | None = None

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +32,8 @@ from gateway.wire import parse_object
 BAD_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 DEFAULT_FILE = Path("gateway.yaml")
 PIPE = "-"
-MOST_SHOWN = 20  # messages or inputs, of which more are only numbered
+MOST_SHOWN = 20  # messages, prompts or inputs; of more only the number is shown
+_APART = MappingProxyType({"prompts": "each prompt", "inputs": "each input"})  # what has the window for itself
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -96,14 +98,17 @@ def _lines(counted: dict[str, Any], local: set[str]) -> Iterator[str]:
             by += f" and {each['margin']:.0%} more"
         if each["deployment"].partition("/")[0] in local:
             by += ", the nearest encoding: the model itself, which knows better, is not started for this"
-        yield f"  {each['deployment']}: {_number(each['tokens']['total'])} tokens, {by}"
+        yield f"  {each['deployment']}: {_tokens(each['tokens']['total'])}, {by}"
         yield f"    {_parts(each['tokens'])}"
         yield f"    {_outcome(each)}"
 
 
 def _parts(tokens: dict[str, Any]) -> str:
-    (name, each), *others = tokens.items()  # messages or inputs come first
-    words = [f"{name} {', '.join(map(_number, each)) if len(each) <= MOST_SHOWN else _number(len(each))}"]
+    (name, each), *others = tokens.items()  # messages, prompts or inputs come first
+    if len(each) <= MOST_SHOWN:
+        words = [f"{name} {', '.join(map(_number, each))}"]
+    else:
+        words = [f"{_number(len(each))} {name} {_number(sum(each))}"]
     words += [f"{part} {_number(count)}" for part, count in others if part != "total" and count]
     return "; ".join(words)
 
@@ -114,7 +119,8 @@ def _outcome(each: dict[str, Any]) -> str:
     room = f"a window of {_number(each['context_window'])}"
     if each["output_asked"] is not None:
         room += f", {_number(each['output_asked'])} asked of the answer"
-    room += f", {_number(each['input_limit'])} for the request"
+    apart = _APART.get(next(iter(each["tokens"])), "the request")
+    room += f", {_number(each['input_limit'])} for {apart}"
     if each["fits"]:
         return f"{room}: it fits"
     if each["would_drop"] is None:
@@ -122,6 +128,10 @@ def _outcome(each: dict[str, Any]) -> str:
     if each["policy"] == "mean_pool":
         return f"{room}: parts would be embedded and their mean taken (mean_pool)"
     return f"{room}: {_number(each['would_drop'])} would be left out ({each['policy']})"
+
+
+def _tokens(count: int) -> str:
+    return f"{_number(count)} token{'' if count == 1 else 's'}"
 
 
 def _number(count: int) -> str:

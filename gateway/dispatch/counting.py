@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from gateway.call import Call
+from gateway.call import Call, Endpoint
 from gateway.dispatch.fitting import window_of
+from gateway.dispatch.tokenizers import ModelGone
 from gateway.routing import (
     EMBEDDING_TRUNCATIONS,
     ChatCounters,
@@ -110,11 +111,9 @@ class TokenCounts:
         count = self._count_inputs if call.endpoint == "embeddings" else self._count_chat
         own = self._own_of(deployment)
         if own is not None:
-            async with self._own_turn:
-                told = await own.window()
-                if told is not None:
-                    with suppress(TimeoutError):  # it has gone meanwhile
-                        return await count(replace(asked, window=_least(asked.window, told)), own)
+            with suppress(ModelGone):
+                async with self._own_turn:
+                    return await count(replace(asked, window=_least(asked.window, await own.window())), own)
         return await count(replace(asked, counting=counting_of(deployment.model)), None)
 
     async def _count_chat(self, asked: _Asked, own: ModelTokenizer | None) -> TokenCount:
@@ -170,7 +169,7 @@ def _weigh_chat(asked: _Asked, counter: Counter) -> TokenCount:
     limit = None if asked.window is None else room_for(asked.window, asked.output)
     fits = None if limit is None else counted.total <= limit
     dropped = 0 if limit is None else _dropped(body, limit, policy, counter)
-    return _told(asked, _parts(counted), limit, dropped, policy, fits=fits)
+    return _told(asked, _parts(counted, asked.call.endpoint), limit, dropped, policy, fits=fits)
 
 
 def _filled(call: Call, deployment: Deployment) -> dict[str, Any]:
@@ -180,7 +179,11 @@ def _filled(call: Call, deployment: Deployment) -> dict[str, Any]:
 
 
 def _output_of(call: Call, deployment: Deployment) -> int | None:
-    asked = None if call.endpoint == "embeddings" else output_asked(_filled(call, deployment))
+    if call.endpoint == "embeddings":
+        return None
+    asked = output_asked(call.body)  # by whatever name: it wins over what the deployment's settings say
+    if asked is None:
+        asked = output_asked(deployment.settings[call.endpoint])
     return None if asked is None else _least(asked, deployment.max_output_tokens)
 
 
@@ -191,7 +194,9 @@ def _dropped(body: Mapping[str, Any], limit: int, policy: ChatPolicy, counter: C
         return None
 
 
-def _parts(counted: ChatCount) -> dict[str, Any]:
+def _parts(counted: ChatCount, endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint == "completions":
+        return {"prompts": counted.messages, "total": counted.total}
     return {
         "messages": counted.messages,
         "images": counted.images,

@@ -10,7 +10,13 @@ from pathlib import Path
 from gateway.providers import TakesApart
 from gateway.routing import Deployment
 from gateway.rundir import model_status, read_status
-from gateway.tokens import Encodings, HostedTokenizer, ModelTokenizer, Tokenizer, counting_of
+from gateway.tokens import Encodings, HostedTokenizer, ModelTokenizer, TakenApart, Tokenizer, counting_of
+
+_SECONDS = 20.0  # that a loaded model may take to tell the tokens of one text; less than whoever counts waits for it
+
+
+class ModelGone(Exception):
+    """A model that told its tokens does not any more."""
 
 
 class Tokenizers:
@@ -31,7 +37,20 @@ class Tokenizers:
         return ModelTokenizer(lambda text, most: provider.take_apart(model, text, most=most))
 
     def loaded(self, run_dir: Path, deployment: Deployment) -> ModelTokenizer | None:
-        """Return the model's own tokenizer if the model is loaded, as its process writes in `run_dir`."""
-        status = model_status(run_dir, deployment.provider.name, deployment.model)
-        own = self.own(deployment)
-        return own if own is not None and read_status(status).state == "ready" else None
+        """Return the model's own tokenizer if the model is loaded, as its process writes in `run_dir`.
+
+        It raises ModelGone where it does not tell.
+        """
+        provider, model = deployment.provider, deployment.model
+        if not isinstance(provider, TakesApart):
+            return None
+        if read_status(model_status(run_dir, provider.name, model)).state != "ready":
+            return None
+
+        async def ask(text: str, most: int | None) -> TakenApart:
+            taken = await provider.take_apart(model, text, most=most, seconds=_SECONDS)
+            if taken is None:
+                raise ModelGone
+            return taken
+
+        return ModelTokenizer(ask)

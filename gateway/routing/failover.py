@@ -22,11 +22,11 @@ from gateway.errors import (
     UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
-    UpstreamWrongSize,
 )
 from gateway.providers import Exchange
 from gateway.routing.budget import RetryBudget
 from gateway.routing.health import Health, Healths
+from gateway.routing.limits import as_too_long
 from gateway.routing.order import STRATEGIES
 from gateway.routing.running import Opened, Running
 from gateway.routing.shaping import Refusals, shape
@@ -128,44 +128,40 @@ class Failover:
         return True
 
     async def _answer(self, call: Call, route: Route, deployment: Deployment) -> Opened:
-        """Ask one deployment, once more with less where it refused a field or the length of the request."""
-        body = sent = shape(call, deployment, self._refusals)
-        windows = self._windows
-        if windows is not None and windows.may_exceed(call, deployment, body):
-            sent = await windows.fit(call, route, deployment, body)
-        try:
-            return await self._ask(call, deployment, sent)
-        except UpstreamRejected as error:
-            return await self._heal(call, route, deployment, body, error)
-        except ContextLengthExceeded as error:
-            return await self._ask_shorter(call, route, deployment, body, error)
+        """Ask one deployment; once more for each field that it refused and can do without, and once with less text.
 
-    async def _ask_shorter(
-        self, call: Call, route: Route, deployment: Deployment, body: dict[str, Any], refusal: ContextLengthExceeded
-    ) -> Opened:
-        """Ask one deployment once more with less, where it said that the request is too long and that may be cut."""
-        shorter = None
-        if self._windows is not None:
-            shorter = await self._windows.fit_again(call, route, deployment, body, refusal)
-        if shorter is None:
-            raise refusal
-        return await self._ask(call, deployment, shorter)
-
-    async def _heal(
-        self, call: Call, route: Route, deployment: Deployment, body: dict[str, Any], refusal: UpstreamRejected
-    ) -> Opened:
-        """Ask one deployment once more for each field that it refused and can do without; raises its last refusal."""
-        for _ in range(_MOST_HEALED):
-            if not self._refusals.learn(call, deployment, body, refusal):
-                break
-            body = sent = shape(call, deployment, self._refusals)
-            if self._windows is not None and self._windows.may_exceed(call, deployment, body):
-                sent = await self._windows.fit(call, route, deployment, body)
+        Raises its last refusal.
+        """
+        body = shape(call, deployment, self._refusals)
+        sent = await self._fitted(call, route, deployment, body)
+        healed, is_shorter = 0, False
+        while True:
             try:
                 return await self._ask(call, deployment, sent)
-            except UpstreamRejected as error:
-                refusal = error
-        raise refusal
+            except UpstreamRejected as refusal:
+                if healed == _MOST_HEALED or not self._refusals.learn(call, deployment, body, refusal):
+                    raise
+                healed += 1
+                body = shape(call, deployment, self._refusals)
+                sent = await self._fitted(call, route, deployment, body)
+            except ContextLengthExceeded as refusal:
+                shorter = None if is_shorter else await self._shorter(call, route, deployment, body, refusal)
+                if shorter is None:
+                    raise
+                sent, is_shorter = shorter, True
+
+    async def _fitted(self, call: Call, route: Route, deployment: Deployment, body: dict[str, Any]) -> dict[str, Any]:
+        windows = self._windows
+        if windows is not None and windows.may_exceed(call, deployment, body):
+            return await windows.fit(call, route, deployment, body)
+        return body
+
+    async def _shorter(
+        self, call: Call, route: Route, deployment: Deployment, body: dict[str, Any], refusal: ContextLengthExceeded
+    ) -> dict[str, Any] | None:
+        if self._windows is None:
+            return None
+        return await self._windows.fit_again(call, route, deployment, body, refusal)
 
     def _ask(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> Awaitable[Opened]:
         if call.endpoint != "embeddings":
@@ -178,16 +174,16 @@ class Failover:
         running = Running(self._healths.at(call.endpoint), deployment, attempt, call)
         exchange = _exchange(call, deployment, body)
         try:
-            reply = await deployment.provider.send(exchange)
+            try:
+                reply = await deployment.provider.send(exchange)
+            except UpstreamRejected as error:
+                raise as_too_long(error, call.endpoint) from None
         except GatewayError as error:
             attempt.outcome, attempt.detail = error.outcome, error.message
             if isinstance(error, UpstreamError):
                 error.deployment, attempt.status = deployment.name, error.upstream_status
             attempt.ended = self._clock()
-            if isinstance(error, UpstreamWrongSize):
-                running.leave()  # it is as well as it was set up to be
-            else:
-                running.end(error)
+            running.end(error)
             raise
         except BaseException:
             attempt.outcome = "cancelled"  # the caller left, or the process ends

@@ -6,7 +6,12 @@ Each maker words it in its own way, and some change the words; a sentence that i
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+
+from gateway.call import Endpoint
+from gateway.errors import ContextLengthExceeded, GatewayError, UpstreamRejected
 
 _NUMBER = r"(\d[\d,_]{0,12})"
 _MOST_READ = 2000  # characters; what follows are quotations
@@ -36,6 +41,10 @@ _COUNTED = (
     rf"Prompt contains {_NUMBER} tokens",
     rf"received {_NUMBER}",
 )
+# What a refusal for its length may name, if anything: a sentence about another field is about what the caller wrote there.
+_ABOUT = frozenset({None, "messages", "prompt", "input", "max_tokens", "max_completion_tokens"})
+_STATUSES = frozenset({400, 413, 422})
+_PARAMS: Mapping[str, str] = MappingProxyType({"chat/completions": "messages", "completions": "prompt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,19 @@ def read_limit(message: str) -> ToldLimit:
     """Return what a refusal tells of the limit; what it does not tell is None."""
     text = message[:_MOST_READ]
     return ToldLimit(_find(_WINDOW, text), _find(_MOST_INPUT, text), _find(_COUNTED, text))
+
+
+def as_too_long(error: UpstreamRejected, endpoint: Endpoint) -> GatewayError:
+    """Return a refusal that says only in words that the request is too long as what it is, any other as it was.
+
+    vLLM, Mistral and others have no code for it. What tells no limit is left alone.
+    """
+    if error.upstream_status not in _STATUSES or error.param not in _ABOUT:
+        return error
+    told = read_limit(error.message)
+    if told.window is None and told.most_input is None:
+        return error
+    return ContextLengthExceeded(error.message, param=error.param or _PARAMS.get(endpoint, "input"))
 
 
 def _find(patterns: tuple[str, ...], text: str) -> int | None:

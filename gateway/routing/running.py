@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from gateway.call import Attempt, Call
-from gateway.errors import GatewayError, ShuttingDown, UpstreamTimeout
+from gateway.errors import GatewayError, ShuttingDown, UpstreamTimeout, UpstreamWrongSize
 from gateway.providers import Reply
 from gateway.routing.health import Health
 from gateway.routing.table import Deployment
@@ -55,6 +55,8 @@ class Running:
     def end(self, error: GatewayError | None) -> None:
         """Count the call as over, well or with `error`."""
         self.leave()
+        if isinstance(error, UpstreamWrongSize):
+            return  # it is as well as it was set up to be
         began = self._attempt.started
         if error is None:
             self._health.note_answer(self._condition, began)

@@ -7,6 +7,7 @@ conversation is decided in `tokens/`.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.call import Call, Endpoint
 from gateway.errors import ContextLengthExceeded, InvalidRequest, OverWindow
+from gateway.routing.corrections import Corrections, smallest
 from gateway.routing.limits import read_limit
 from gateway.routing.settings import CHAT_TRUNCATIONS, EMBEDDING_TRUNCATIONS, ChatTruncation
 from gateway.routing.table import Deployment, Route
@@ -32,12 +34,12 @@ USUAL: ChatTruncation = "drop_oldest"
 
 _FITTED = ("chat/completions", "completions")
 _MOST_RATIO = 4.0  # tokens of an upstream for one of ours; what says more is no count of this text
+_TOLD_BY_TEXT = 512  # tokens; by a shorter request, or one with images, nobody knows how a deployment counts texts
 _UNTOLD_SHARE = 0.75  # of a request that was too long, where the upstream does not say by how much
 _LEAST_UNTOLD = 512  # tokens; a shorter request is not too long for any model, whatever its upstream says
 # SmolLM2's ChatML writes one more for each message than is counted, and 24 where there is no system message.
 _TEMPLATE_TOKENS, _TEMPLATE_TOKENS_EACH = 32, 1
 _LEAST_WINDOW = 1024  # tokens; what a local model takes at least, until it has been asked
-_MOST_DEPLOYMENTS = 1000  # callers may spell out models, and so make up deployments
 
 
 class Counters(Protocol):
@@ -55,15 +57,6 @@ class Counters(Protocol):
     def run(self, deployment: Deployment, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
-@dataclass(slots=True)
-class _Learnt:
-    """What a deployment turned out to take; `ratio` is how many tokens it sees for one that is counted here."""
-
-    window: int | None = None
-    most_input: int | None = None
-    ratio: float = 1.0
-
-
 @dataclass(frozen=True, slots=True)
 class _Room:
     """What there is room for: `window` for request and answer, `input` for the request; in the upstream's tokens."""
@@ -75,9 +68,9 @@ class _Room:
 class Windows:
     """Fits requests into the windows of deployments, and remembers what those say of them."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, clock: Callable[[], float] = time.monotonic) -> None:
         self._counters = counters
-        self._learnt: dict[str, _Learnt] = {}
+        self._corrections = Corrections(clock)
         self._own: dict[str, int] = {}  # what local models said of their windows; there are as many as are configured
 
     def may_exceed(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> bool:
@@ -86,10 +79,11 @@ class Windows:
             return False
         call.record.truncated_tokens = 0  # whatever was left out for a deployment before
         call.record.max_tokens = None
-        learnt = self._learnt.get(deployment.name)
+        call.tokens = None
+        learnt = self._corrections.of(deployment.name)
         window = deployment.context_window or self._own.get(deployment.name)
         if learnt is not None:
-            window = _least(window, learnt.window, learnt.most_input)
+            window = smallest(window, learnt.window, learnt.most_input)
         if window is None:
             if not self._counters.is_own(deployment):
                 return False
@@ -102,21 +96,22 @@ class Windows:
 
         Raises OverWindow where it is not to be cut or cannot be.
         """
-        learnt = self._learnt.get(deployment.name) or _Learnt()
-        window = _least(await self._window_of(deployment), learnt.window)
-        if window is None and learnt.most_input is None:
+        learnt = self._corrections.of(deployment.name)
+        window = smallest(await self._window_of(deployment), None if learnt is None else learnt.window)
+        most_input, ratio = (None, 1.0) if learnt is None else (learnt.most_input, learnt.ratio)
+        if window is None and most_input is None:
             return body
         asked = output_asked(body)
         spare = self._spare(deployment, body)
-        room = _Room(window, _most_input(window, learnt.most_input, asked) - spare)
-        most = most_tokens(body, call.size) * learnt.ratio
+        room = _Room(window, _most_input(window, most_input, asked) - spare)
+        most = most_tokens(body, call.size) * ratio
         if most <= room.input and (window is None or most + spare + (asked or 0) <= window):
             return body
         try:
-            fitted = await self._fit(call, route, deployment, body, (room.input, learnt.ratio))
+            fitted = await self._fit(call, route, deployment, body, (room.input, ratio))
         except Uncounted:  # the model will say itself what it makes of the request
             return body
-        return _settle(call, body, fitted, None if window is None else window - spare, learnt.ratio)
+        return _settle(call, body, fitted, None if window is None else window - spare, ratio)
 
     def _spare(self, deployment: Deployment, body: Mapping[str, Any]) -> int:
         """Return how many tokens a local model's own template may write around messages beyond what is counted."""
@@ -139,24 +134,25 @@ class Windows:
 
         What it told of its limit is remembered. `body` is the whole request, before anything was left out of it.
         """
-        if call.endpoint not in _FITTED or not may_cut(call, route):
+        if call.endpoint not in _FITTED:
             return None
-        counter = self._counters.counter_of(call, deployment)
-        before = call.record.truncated_tokens
+        known = await self._window_of(deployment)
+        told = read_limit(refusal.message)
         try:
-            whole = (await self._run(deployment, partial(_measure, body, counter))).before
+            sent = await self._tokens_sent(call, deployment, body)
         except Uncounted:
             return None
-        sent = whole - before
-        told = read_limit(refusal.message)
         ratio = min(max(1.0, (told.counted or 0) / max(1, sent)), _MOST_RATIO)
-        window = _least(await self._window_of(deployment), told.window)
+        is_told_by_text = sent >= _TOLD_BY_TEXT and not call.has_media
+        self._corrections.note(deployment.name, told, ratio if is_told_by_text else 1.0, known)
+        if not may_cut(call, route):
+            return None
+        window = smallest(known, told.window)
         if told.window is None and told.most_input is None:
             if sent < _LEAST_UNTOLD:
                 return None
             limit = math.floor(sent * _UNTOLD_SHARE)
         else:
-            self._remember(deployment, told.window, told.most_input, ratio)
             limit = math.floor(_most_input(window, told.most_input, output_asked(body)) / ratio)
             if told.counted is None:  # its count is another one, and nobody knows by how much
                 limit = min(limit, math.floor(sent * _UNTOLD_SHARE)) if sent >= _LEAST_UNTOLD else limit
@@ -184,14 +180,13 @@ class Windows:
     def _run(self, deployment: Deployment, work: Callable[[], T]) -> Awaitable[T]:
         return self._counters.run(deployment, work)
 
-    def _remember(self, deployment: Deployment, window: int | None, most_input: int | None, ratio: float) -> None:
-        learnt = self._learnt.pop(deployment.name, None) or _Learnt()
-        if len(self._learnt) >= _MOST_DEPLOYMENTS:
-            self._learnt.pop(next(iter(self._learnt)))  # the one that was learnt longest ago
-        learnt.window = _least(learnt.window, window)
-        learnt.most_input = _least(learnt.most_input, most_input)
-        learnt.ratio = max(learnt.ratio, ratio)
-        self._learnt[deployment.name] = learnt
+    async def _tokens_sent(self, call: Call, deployment: Deployment, body: dict[str, Any]) -> int:
+        """Return how many tokens were sent, by our count; `body` is the whole request, of which some may be left out."""
+        if call.tokens is None:  # nothing was: it has not been counted yet
+            counter = self._counters.counter_of(call, deployment)
+            call.tokens = (await self._run(deployment, partial(_measure, body, counter))).before
+            call.record.is_counted = True
+        return call.tokens
 
 
 def policy_of(call: Call, route: Route) -> ChatTruncation:
@@ -239,7 +234,7 @@ def output_asked(body: Mapping[str, Any]) -> int | None:
 
 def _most_input(window: int | None, most_input: int | None, asked: int | None) -> int:
     """Return how many tokens a request may have; there must be one of the limits."""
-    found = _least(None if window is None else room_for(window, asked), most_input)
+    found = smallest(None if window is None else room_for(window, asked), most_input)
     assert found is not None  # noqa: S101  nothing is fitted where nothing is known
     return found
 
@@ -251,6 +246,7 @@ def _measure(body: dict[str, Any], counter: Counter) -> FittedChat:
 def _settle(call: Call, body: dict[str, Any], fitted: FittedChat, window: int | None, ratio: float) -> dict[str, Any]:
     """Return what is sent, with the answer's length lowered to what is left, and write down what was left out."""
     call.record.truncated_tokens = fitted.dropped
+    call.tokens = fitted.total
     sent = fitted.body
     asked = output_asked(sent)
     if window is not None and asked is not None:
@@ -259,10 +255,6 @@ def _settle(call: Call, body: dict[str, Any], fitted: FittedChat, window: int | 
             call.record.max_tokens = left
             sent = {**sent, **{name: left for name in TOKEN_FIELDS if sent.get(name) is not None}}
     return body if sent is fitted.body and fitted.body is body else dict(sent)
-
-
-def _least(*limits: int | None) -> int | None:
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _too_long(error: DoesNotFit, call: Call, window: int) -> OverWindow:

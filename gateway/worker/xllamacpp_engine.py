@@ -18,7 +18,7 @@ from gateway.worker.machine import why_cpu_lacks, why_library_missing, why_packa
 from gateway.worker.plan import engine_socket
 from gateway.worker.reports import EXIT_BAD_MODEL, EXIT_NO_ENGINE, Failure
 
-CHAT_BATCH_TOKENS = 256  # a larger piece of one prompt would keep the other requests waiting for longer
+CHAT_BATCH_TOKENS = 512  # a larger piece of one prompt would keep the other requests waiting for longer (design.md)
 # A model that reads its input as a whole gets it in one batch, which therefore must never be the limit: an input over the
 # window is then refused as that, not as "increase the physical batch size". Costs no memory, the window bounds the buffers.
 EMBEDDING_BATCH_TOKENS = 65_536

@@ -159,12 +159,30 @@ async def test_a_longer_answer_than_half_of_the_window_takes_half_of_it(upstream
     assert told == [(900, 500), (300, 700)]
 
 
+@pytest.mark.parametrize(
+    ("said", "set_by"), [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")]
+)
+async def test_a_callers_longest_answer_wins_over_the_deployments_by_whatever_name(
+    upstream: ScriptedUpstream, said: str, set_by: str
+) -> None:
+    deployment = {"context_window": 1000, "settings": {set_by: 300}}
+    body = {"model": "small", "messages": TURNS, said: 50}
+    async with running(serving(upstream, deployment)) as gateway:
+        (told,) = (await count(gateway, body)).json["deployments"]
+        await gateway.post("chat/completions", body)
+
+    assert told["output_asked"] == 50
+    assert {name: value for name, value in upstream.requests[0].json.items() if name.startswith("max")} == {said: 50}
+
+
 async def test_prompts_are_counted_too(upstream: ScriptedUpstream) -> None:
     async with running(serving(upstream)) as gateway:
-        answer = await count(gateway, {"model": "small", "prompt": "Once upon a time", "stream": True})
+        one = (await count(gateway, {"model": "small", "prompt": "Once upon a time", "stream": True})).json
+        several = (await count(gateway, {"model": "small", "prompt": ["Once upon a time", "Never"]})).json
 
-    (told,) = answer.json["deployments"]
-    assert told["tokens"]["messages"][0] >= 4
+    assert one["deployments"][0]["tokens"] == {"prompts": [4], "total": 4}
+    longest = 4  # each is answered by itself, and has the window for itself
+    assert several["deployments"][0]["tokens"] == {"prompts": [4, 1], "total": longest}
 
 
 async def test_inputs_are_counted_one_by_one(upstream: ScriptedUpstream) -> None:

@@ -77,8 +77,26 @@ def test_what_would_be_refused_is_said(directory: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == [
         "    inputs 1, 41",
-        "    a window of 8, 8 for the request: it would be refused (none)",
+        "    a window of 8, 8 for each input: it would be refused (none)",
     ]
+
+
+def test_prompts_have_the_window_each_for_itself(directory: Path) -> None:
+    done = run(directory, "-", given=json.dumps({"model": "lab/gpt-4o", "prompt": ["one", "one", "one"]}))
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [
+        "  lab/gpt-4o: 1 token, counted by o200k_base",
+        "    prompts 1, 1, 1",
+        "    its window is not known here",
+    ]
+
+
+def test_of_many_messages_their_number_and_their_sum_are_shown(directory: Path) -> None:
+    done = run(directory, "-", given=json.dumps({**CHAT, "messages": CHAT["messages"] * 21}))
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2] == "    21 messages 147; around 3"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.worker.engine import Plan
 from gateway.worker.reports import EXIT_BAD_MODEL, Failure
 
-CHAT_BATCH_TOKENS = 256  # a larger piece of one prompt would keep the other requests waiting for longer
+CHAT_BATCH_TOKENS = 512  # a larger piece of one prompt would keep the other requests waiting for longer (design.md)
 ALL_LAYERS = 2**31 - 1
 LONGEST_PIECE = 1024
 POOLING_UNSPECIFIED, POOLING_MEAN = -1, 1

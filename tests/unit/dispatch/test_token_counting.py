@@ -30,16 +30,20 @@ LONG = {"model": "mine", "messages": [{"role": "user", "content": "word " * 60},
 
 
 class ModelProcess:
-    """Takes words for tokens and puts one before and one behind each text; it fails where it `is_broken`."""
+    """Takes words for tokens and puts one before and one behind each text; it fails where it `is_broken`.
+
+    Where `breaks_after` is said, it answers so many questions before.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.is_broken = False
+        self.breaks_after: int | None = None
 
     async def tokenize(self, request: web.Request) -> web.Response:
         text = (await request.json())["content"]
         self.asked.append(text)
-        if self.is_broken:
+        if self.is_broken or (self.breaks_after is not None and len(self.asked) > self.breaks_after):
             return web.json_response({}, status=500)
         told = {"before": [1], "after": [2], "ids": [], "total": len(text.split()), "window": 50}
         return web.json_response(told)
@@ -118,6 +122,29 @@ async def test_a_model_that_does_not_tell_is_counted_by_the_nearest_encoding(
     told = await count(tmp_path, CHAT)
 
     assert (told.encoding, told.context_window) == ("cl100k_base", 100)
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+async def test_a_model_that_goes_while_it_counts_is_replaced_by_the_nearest_encoding(
+    process: ModelProcess, tmp_path: Path, answers: int
+) -> None:
+    be(tmp_path, "ready")
+    process.breaks_after = answers
+
+    told = await count(tmp_path, LONG)
+
+    assert (told.encoding, told.context_window, told.fits) == ("cl100k_base", 100, False)
+
+
+async def test_inputs_that_a_model_stops_counting_are_counted_by_the_nearest_encoding(
+    process: ModelProcess, tmp_path: Path
+) -> None:
+    be(tmp_path, "ready")
+    process.breaks_after = 2  # its window, and the first input
+
+    told = await count(tmp_path, {"model": "mine", "input": ["one two", "three " * 60]}, "embeddings")
+
+    assert (told.encoding, told.context_window, told.tokens["inputs"][0]) == ("cl100k_base", 100, 2)
 
 
 async def test_inputs_have_the_tokens_that_the_model_puts_around_them(process: ModelProcess, tmp_path: Path) -> None:
