@@ -108,7 +108,7 @@ def _parts(tokens: dict[str, Any]) -> str:
     if len(each) <= MOST_SHOWN:
         words = [f"{name} {', '.join(map(_number, each))}"]
     else:
-        words = [f"{_number(len(each))} {name} {_number(sum(each))}"]
+        words = [f"{name} {_number(sum(each))} ({_number(len(each))} of them)"]
     words += [f"{part} {_number(count)}" for part, count in others if part != "total" and count]
     return "; ".join(words)
 
@@ -121,13 +121,15 @@ def _outcome(each: dict[str, Any]) -> str:
         room += f", {_number(each['output_asked'])} asked of the answer"
     apart = _APART.get(next(iter(each["tokens"])), "the request")
     room += f", {_number(each['input_limit'])} for {apart}"
+    lowered = each["would_lower_to"]
+    end = "" if lowered is None else f"; the answer would have {_number(lowered)} at most"
     if each["fits"]:
-        return f"{room}: it fits"
+        return f"{room}: it fits{end}"
     if each["would_drop"] is None:
         return f"{room}: it would be refused ({each['policy']})"
     if each["policy"] == "mean_pool":
         return f"{room}: parts would be embedded and their mean taken (mean_pool)"
-    return f"{room}: {_number(each['would_drop'])} would be left out ({each['policy']})"
+    return f"{room}: {_number(each['would_drop'])} would be left out ({each['policy']}){end}"
 
 
 def _tokens(count: int) -> str:

@@ -27,6 +27,7 @@ from gateway.routing import (
     output_asked,
     policy_of,
     room_for,
+    spare_for,
 )
 from gateway.tokens import (
     ChatCount,
@@ -35,6 +36,7 @@ from gateway.tokens import (
     Counting,
     DoesNotFit,
     Encodings,
+    FittedChat,
     ModelTokenizer,
     count_chat,
     counting_of,
@@ -53,8 +55,8 @@ Input = str | list[int]
 class TokenCount:
     """What a call comes to at one deployment; `margin` is the share by which the counts are raised.
 
-    `tokens` are told by part, with their `total`. `would_drop` is None where the call would be refused. Else None stands
-    for a window that nobody knows, for no wish of how long the answer may be, and for what cannot be told without them.
+    `tokens` are told by part, with their `total`. `would_drop` is None where the call would be refused, `would_lower_to`
+    where the longest answer may stay as it is asked for. Else None stands for a window that nobody knows, for no wish of how long the answer may be, and for what cannot be told without them.
     """
 
     deployment: str
@@ -67,6 +69,7 @@ class TokenCount:
     fits: bool | None
     would_drop: int | None
     policy: str
+    would_lower_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +170,13 @@ def _weigh_chat(asked: _Asked, counter: Counter) -> TokenCount:
     counted = count_chat(body, counter)
     policy = policy_of(asked.call, asked.route) if may_cut(asked.call, asked.route) else "refuse"
     limit = None if asked.window is None else room_for(asked.window, asked.output)
+    if limit is not None and asked.counting is None:
+        limit = max(0, limit - spare_for(body))
     fits = None if limit is None else counted.total <= limit
-    dropped = 0 if limit is None else _dropped(body, limit, policy, counter)
-    return _told(asked, _parts(counted, asked.call.endpoint), limit, dropped, policy, fits=fits)
+    fitted = None if limit is None else _fit(body, limit, policy, counter)
+    dropped = 0 if limit is None else None if fitted is None else fitted.dropped
+    told = _told(asked, _parts(counted, asked.call.endpoint), limit, dropped, policy, fits=fits)
+    return told if fitted is None else replace(told, would_lower_to=_lowered(asked, fitted.total))
 
 
 def _filled(call: Call, deployment: Deployment) -> dict[str, Any]:
@@ -187,16 +194,24 @@ def _output_of(call: Call, deployment: Deployment) -> int | None:
     return None if asked is None else _least(asked, deployment.max_output_tokens)
 
 
-def _dropped(body: Mapping[str, Any], limit: int, policy: ChatPolicy, counter: Counter) -> int | None:
+def _fit(body: Mapping[str, Any], limit: int, policy: ChatPolicy, counter: Counter) -> FittedChat | None:
     try:
-        return fit_chat(body, limit, policy, counter).dropped
+        return fit_chat(body, limit, policy, counter)
     except DoesNotFit:
         return None
 
 
+def _lowered(asked: _Asked, sent: int) -> int | None:
+    """Return what the longest answer would be lowered to beside so many tokens of the request."""
+    if asked.window is None or asked.output is None:
+        return None
+    left = max(1, asked.window - sent)
+    return left if asked.output > left else None
+
+
 def _parts(counted: ChatCount, endpoint: Endpoint) -> dict[str, Any]:
     if endpoint == "completions":
-        return {"prompts": counted.messages, "total": counted.total}
+        return {"prompts": counted.messages, "around": counted.around, "total": counted.total}
     return {
         "messages": counted.messages,
         "images": counted.images,

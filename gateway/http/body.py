@@ -18,7 +18,7 @@ from gateway.wire import STEERING, parse_object, refuse_steering
 DEADLINE_SECONDS = 30.0
 LARGE_BYTES = 64 * 1024  # from which on a body is read in a turn of its own: 400 KB take a millisecond
 # The types of parts that may have more tokens than bytes; spelled with escapes they are not found, and the model decides.
-_MEDIA = (b'"image_url"', b'"input_audio"', b'"file"')
+_MEDIA = (b'"image_url"', b'"input_audio"', b'"file"', b'"image"', b'"document"')
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 

@@ -6,6 +6,7 @@ One counter lives as long as its call, so that what was counted for one deployme
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from gateway.tokens import Counter, EncodingCounter, Encodings, ModelTokenizer, 
 
 T = TypeVar("T")
 _SECONDS = 30.0  # that a model's own process may take to count one text
+# Threads that wait for models' processes: with a few that hang, the rest of the loop's threads must be left for others.
+_MOST_WAITING = 3
 
 
 class ChatCounters:
@@ -24,6 +27,8 @@ class ChatCounters:
     def __init__(self, encodings: Encodings, tokenizer_of: Callable[[Deployment], ModelTokenizer | None]) -> None:
         self._encodings = encodings
         self._tokenizer_of = tokenizer_of
+        self._own_turns = asyncio.Semaphore(_MOST_WAITING)
+        self._silences: defaultdict[str, int] = defaultdict(int)  # how often a model did not tell
         self._own_kinds: dict[type, bool] = {}
 
     def counter_of(self, call: Call, deployment: Deployment) -> Counter:
@@ -54,11 +59,32 @@ class ChatCounters:
         return None if own is None else await own.window()
 
     async def run(self, deployment: Deployment, work: Callable[[], T]) -> T:
-        """Have `work`, which counts for this deployment, done in a thread."""
-        if self._tokenizer_of(deployment) is not None:
-            return await asyncio.to_thread(work)  # which waits for the model's process, not for the processor
-        async with self._encodings.turns:
-            return await asyncio.to_thread(work)
+        """Have `work`, which counts for this deployment, done in a thread; who leaves before it is done leaves it its turn.
+
+        A thread cannot be stopped: were the turn over with the caller, those who leave would have all threads count at once.
+        """
+        if self._tokenizer_of(deployment) is None:
+            return await _in_turn(self._encodings.turns, work)
+        # A thread that asks a model's process waits for that, not for the processor.
+        silences = self._silences[deployment.name]
+
+        def ask() -> T:
+            if self._silences[deployment.name] != silences:
+                raise Uncounted  # somebody waited in vain meanwhile; not everybody is to do so one after the other
+            try:
+                return work()
+            except Uncounted:
+                self._silences[deployment.name] += 1
+                raise
+
+        return await _in_turn(self._own_turns, ask)
+
+
+async def _in_turn(turns: asyncio.Semaphore, work: Callable[[], T]) -> T:
+    await turns.acquire()
+    done = asyncio.get_running_loop().run_in_executor(None, work)
+    done.add_done_callback(lambda _: turns.release())
+    return await asyncio.shield(done)
 
 
 def _ask_model(tokenizer: ModelTokenizer) -> Counter:

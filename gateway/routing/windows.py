@@ -102,7 +102,7 @@ class Windows:
         if window is None and most_input is None:
             return body
         asked = output_asked(body)
-        spare = self._spare(deployment, body)
+        spare = spare_for(body) if self._counters.is_own(deployment) else 0
         room = _Room(window, _most_input(window, most_input, asked) - spare)
         most = most_tokens(body, call.size) * ratio
         if most <= room.input and (window is None or most + spare + (asked or 0) <= window):
@@ -112,12 +112,6 @@ class Windows:
         except Uncounted:  # the model will say itself what it makes of the request
             return body
         return _settle(call, body, fitted, None if window is None else window - spare, ratio)
-
-    def _spare(self, deployment: Deployment, body: Mapping[str, Any]) -> int:
-        """Return how many tokens a local model's own template may write around messages beyond what is counted."""
-        if not self._counters.is_own(deployment):
-            return 0
-        return _TEMPLATE_TOKENS + _TEMPLATE_TOKENS_EACH * len(body.get("messages") or ())
 
     async def _window_of(self, deployment: Deployment) -> int | None:
         window = deployment.context_window or self._own.get(deployment.name)
@@ -153,7 +147,7 @@ class Windows:
                 return None
             limit = math.floor(sent * _UNTOLD_SHARE)
         else:
-            limit = math.floor(_most_input(window, told.most_input, output_asked(body)) / ratio)
+            limit = math.floor(_most_input(window, told.most_input, output_asked(body) or told.answer) / ratio)
             if told.counted is None:  # its count is another one, and nobody knows by how much
                 limit = min(limit, math.floor(sent * _UNTOLD_SHARE)) if sent >= _LEAST_UNTOLD else limit
         try:
@@ -223,6 +217,11 @@ def room_for(window: int, asked: int | None) -> int:
     return max(0, window - min(max(asked or 0, 1), window // 2))
 
 
+def spare_for(body: Mapping[str, Any]) -> int:
+    """Return how many tokens a local model's own template may write around messages beyond what is counted."""
+    return _TEMPLATE_TOKENS + _TEMPLATE_TOKENS_EACH * len(body.get("messages") or ())
+
+
 def output_asked(body: Mapping[str, Any]) -> int | None:
     """Return the longest answer that a body asks for, in tokens."""
     for name in TOKEN_FIELDS:
@@ -260,7 +259,7 @@ def _settle(call: Call, body: dict[str, Any], fitted: FittedChat, window: int | 
 def _too_long(error: DoesNotFit, call: Call, window: int) -> OverWindow:
     """Return the refusal in OpenAI's words, which clients look for."""
     what = "prompt" if call.endpoint == "completions" else "messages"
-    stays = f", of which {error.least} cannot be left out" if error.least > error.limit else ""
+    stays = f", of which {error.least} cannot be left out" if error.limit < error.least < error.before else ""
     return OverWindow(
         f"This model's maximum context length is {window} tokens, {error.limit} of them for the request. However, your "
         f"{what} resulted in {error.before} tokens{stays}. Please reduce the length of the {what}.",

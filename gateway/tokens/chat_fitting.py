@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.tokens.chats import count_chat, text_of
 from gateway.tokens.counters import Counter
-from gateway.tokens.exchanges import exchanges, is_instruction, role_of
+from gateway.tokens.exchanges import exchanges, is_instruction, role_of, rounds
 from gateway.tokens.middles import Text, most_left_out, shorten
 from gateway.tokens.outcomes import ChatPolicy, DoesNotFit, FittedChat
 from gateway.tokens.prompt_fitting import fit_prompts
@@ -22,8 +22,8 @@ _RESULTS = frozenset({"tool", "function"})
 def fit_chat(body: Mapping[str, Any], limit: int, policy: ChatPolicy, counter: Counter) -> FittedChat:
     """Return a body with at most `limit` tokens by the counter's own count: the given one, itself, where it fits.
 
-    `drop_oldest` leaves out the oldest exchanges, whole; then it cuts texts of the last one. `middle` leaves out no message
-    and cuts the longest texts. Images, tools and schemas are never cut. The given body is never changed, and shares with the
+    `drop_oldest` leaves out the oldest exchanges, whole; then it cuts texts of the last one, and where that would not be
+    enough leaves out its oldest calls of tools with their results. `middle` leaves out no message and cuts the longest texts. Images, tools and schemas are never cut. The given body is never changed, and shares with the
     new one what was not cut. To fit with another limit, begin with the given body again: marks of earlier cuts are texts.
     Raises DoesNotFit.
     """
@@ -37,15 +37,10 @@ def fit_chat(body: Mapping[str, Any], limit: int, policy: ChatPolicy, counter: C
         return fit_prompts(body, counted, limit, policy, counter)
     messages: Sequence[Any] = body["messages"]
     if policy == "drop_oldest":
-        dropped, last = _oldest(messages, counted.messages, before - limit)
-        cuttable = [_texts(messages, last, _is_result, counter), _texts(messages, last, _is_user, counter)]
-        cuttable.append(_texts(messages, last, _is_other, counter))
+        dropped, cuttable = _oldest(messages, counted.messages, before - limit, counter)
     else:
-        dropped, every = frozenset(), range(len(messages))
-        cuttable = [
-            _texts(messages, every, _is_no_instruction, counter),
-            _texts(messages, every, is_instruction, counter),
-        ]
+        every = range(len(messages))
+        dropped, cuttable = frozenset(), _kinds(messages, every, (_is_no_instruction, is_instruction), counter)
     total = before - sum(counted.messages[place] for place in dropped)
     cut = _shorten(cuttable, total - limit, counter)
     total -= sum(given.tokens - shorter.tokens for given, shorter in cut)
@@ -54,8 +49,10 @@ def fit_chat(body: Mapping[str, Any], limit: int, policy: ChatPolicy, counter: C
     return FittedChat({**body, "messages": _without(messages, dropped, cut)}, before, total)
 
 
-def _oldest(messages: Sequence[Any], counts: Sequence[int], over: int) -> tuple[frozenset[int], Sequence[int]]:
-    """Return the places of the messages that are left out, as few exchanges as suffice, and those of the last exchange."""
+def _oldest(
+    messages: Sequence[Any], counts: Sequence[int], over: int, counter: Counter
+) -> tuple[frozenset[int], list[list[Text]]]:
+    """Return the places of the messages that are left out, as few as suffice, and the texts that may be cut then."""
     found = exchanges(messages)
     dropped: list[int] = []
     for exchange in found[:-1]:
@@ -63,13 +60,32 @@ def _oldest(messages: Sequence[Any], counts: Sequence[int], over: int) -> tuple[
             break
         dropped.extend(exchange)
         over -= sum(counts[place] for place in exchange)
-    return frozenset(dropped), found[-1] if found else ()
+    if over <= 0 or not found:
+        return frozenset(dropped), []
+    last, meant = found[-1], (_is_result, _is_user, _is_other)
+    cuttable = _kinds(messages, last, meant, counter)
+    if sum(map(most_left_out, cuttable)) >= over:
+        return frozenset(dropped), cuttable
+    for old in rounds(messages, last):
+        if over <= 0:
+            break
+        dropped.extend(old)
+        over -= sum(counts[place] for place in old)
+    left = frozenset(dropped)
+    return left, _kinds(messages, [place for place in last if place not in left], meant, counter)
+
+
+def _kinds(
+    messages: Sequence[Any], places: Sequence[int], kinds: Iterable[Callable[[Any], bool]], counter: Counter
+) -> list[list[Text]]:
+    """Return the texts of messages in the order in which they are cut, those of the first kind first."""
+    return [list(_texts(messages, places, is_meant, counter)) for is_meant in kinds]
 
 
 def _texts(
     messages: Sequence[Any], places: Iterable[int], is_meant: Callable[[Any], bool], counter: Counter
 ) -> Iterator[Text]:
-    """Yield the texts of the messages that are meant, when they are asked for: mostly none has to be cut."""
+    """Yield the texts of the messages that are meant."""
     for place in places:
         message = messages[place]
         if not isinstance(message, dict) or not is_meant(message):
@@ -83,14 +99,13 @@ def _texts(
                 yield Text(place, index, text, counter.count(text))
 
 
-def _shorten(cuttable: Iterable[Iterable[Text]], over: int, counter: Counter) -> list[tuple[Text, Text]]:
+def _shorten(kinds: Sequence[Sequence[Text]], over: int, counter: Counter) -> list[tuple[Text, Text]]:
     """Return the texts that are cut and what is left of them; those of the first kind first, then those of the next.
 
     Nothing is cut where all of it would not be enough; the second of each pair then has as few tokens as it could have.
     """
     if over <= 0:
         return []
-    kinds = [list(texts) for texts in cuttable]
     if sum(map(most_left_out, kinds)) < over:
         return [(each, each.at_its_shortest()) for texts in kinds for each in texts]
     cut: list[tuple[Text, Text]] = []

@@ -80,7 +80,7 @@ def most_tokens(body: Mapping[str, Any], size: int) -> int:
 def has_several(body: Mapping[str, Any]) -> bool:
     """Tell whether the prompt of a body of completions is a list of prompts, each of which is answered by itself."""
     prompt = body.get("prompt")
-    return isinstance(prompt, list) and not (prompt and isinstance(prompt[0], int))
+    return isinstance(prompt, list) and not (prompt and all(type(token) is int for token in prompt))
 
 
 def prompts_of(body: Mapping[str, Any]) -> list[Any]:

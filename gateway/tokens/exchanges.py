@@ -6,7 +6,8 @@ Pure. Which of them are dropped is decided in `chat_fitting.py`.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 _INSTRUCTIONS = frozenset({"system", "developer"})
@@ -30,12 +31,28 @@ def exchanges(messages: Sequence[Any]) -> list[list[int]]:
     Each begins with a message of the user, save what comes before the first. Calls of tools and their results are in one:
     where a user spoke between them, the exchanges are one.
     """
+    spoken = [place for place, message in enumerate(messages) if not is_instruction(message)]
+    return _divided(messages, spoken, "user")
+
+
+def rounds(messages: Sequence[Any], exchange: Sequence[int]) -> list[list[int]]:
+    """Return the places of what an exchange could go on without, oldest first: calls of tools with their results.
+
+    That is each answer of the model save the last, up to where the user spoke between.
+    """
+    divided = _divided(messages, exchange, "assistant")[:-1]
+    if divided and role_of(messages[divided[0][0]]) == "user":
+        divided = divided[1:]  # the question that all of it is about
+    return list(takewhile(lambda each: all(role_of(messages[place]) != "user" for place in each), divided))
+
+
+def _divided(messages: Sequence[Any], places: Iterable[int], beginner: str) -> list[list[int]]:
+    """Return places in groups, each of which begins with a message of that role, save what comes before the first."""
     found: list[list[int]] = []
     called: dict[_Key, int] = {}  # where a tool was called
-    for place, message in enumerate(messages):
-        if is_instruction(message):
-            continue
-        if role_of(message) == "user" or not found:
+    for place in places:
+        message = messages[place]
+        if role_of(message) == beginner or not found:
             found.append([])
         found[-1].append(place)
         answered = _answered(message)

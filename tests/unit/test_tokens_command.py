@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
         "embedding": {"deployments": [{"provider": "lab", "model": "text-embedding-3-small", "context_window": 8}]},
     },
 }
-CHAT = {"model": "small", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 50}
+CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 50}
 
 
 @pytest.fixture
@@ -92,11 +92,21 @@ def test_prompts_have_the_window_each_for_itself(directory: Path) -> None:
     ]
 
 
+def test_a_longer_answer_than_there_is_room_for_is_said(directory: Path) -> None:
+    done = run(directory, "-", given=json.dumps({**CHAT, "max_tokens": 5000}))
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[3] == (
+        "    a window of 200, 5,000 asked of the answer, 100 for the request: it fits; "
+        "the answer would have 190 at most"
+    )
+
+
 def test_of_many_messages_their_number_and_their_sum_are_shown(directory: Path) -> None:
     done = run(directory, "-", given=json.dumps({**CHAT, "messages": CHAT["messages"] * 21}))
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[2] == "    21 messages 147; around 3"
+    assert done.stdout.splitlines()[2] == "    messages 147 (21 of them); around 3"
 
 
 @pytest.mark.parametrize(

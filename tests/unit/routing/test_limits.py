@@ -15,7 +15,7 @@ SENTENCES = {
     "openai, with the answer": (
         "This model's maximum context length is 4097 tokens, however you requested 5360 tokens (1360 in your prompt; 4000 "
         "for the completion). Please reduce your prompt; or completion length.",
-        ToldLimit(4097, None, 1360),
+        ToldLimit(4097, None, 1360, 4000),
     ),
     "openrouter": (
         "This endpoint's maximum context length is 131072 tokens. However, you requested about 140000 tokens (139000 of text "
@@ -25,12 +25,12 @@ SENTENCES = {
     "vllm": (
         "This model's maximum context length is 4096 tokens. However, you requested 4200 tokens (4100 in the messages, 100 "
         "in the completion).",
-        ToldLimit(4096, None, 4100),
+        ToldLimit(4096, None, 4100, 100),
     ),
     "anthropic": ("prompt is too long: 205000 tokens > 200000 maximum", ToldLimit(None, 200000, 205000)),
     "anthropic, with the answer": (
         "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens`",
-        ToldLimit(200000, None, 190000),
+        ToldLimit(200000, None, 190000, 20000),
     ),
     "gemini": (
         "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
@@ -51,6 +51,47 @@ SENTENCES = {
     "llama.cpp": (
         "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
         ToldLimit(8192, None, 9000),
+    ),
+    "vllm, by the answer": (
+        "'max_tokens' or 'max_completion_tokens' is too large: 4000. This model's maximum context length is 4096 tokens and "
+        "your request has 1200 input tokens (4000 > 4096 - 1200).",
+        ToldLimit(4096, None, 1200),
+    ),
+    "vllm, older": (
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192. Make sure that `max_model_len` is "
+        "no smaller than the number of text tokens.",
+        ToldLimit(8192, None, 9000),
+    ),
+    "sglang": (
+        "Requested token count exceeds the model's maximum context length of 8192 tokens. You requested a total of 9000 "
+        "tokens: 8000 tokens from the input messages and 1000 tokens for the completion.",
+        ToldLimit(8192, None, 8000),
+    ),
+    "sglang, by the input": (
+        "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+        ToldLimit(8192, None, 9000),
+    ),
+    "text-generation-inference": (
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 100 "
+        "`max_new_tokens`",
+        ToldLimit(4096, None, 5000),
+    ),
+    "gemini, without brackets": (
+        "The input token count exceeds the maximum number of tokens allowed 1048576.",
+        ToldLimit(None, 1048576),
+    ),
+    "vertex": (
+        "Unable to submit request because the input token count is 1200000 but model only supports up to 1048576.",
+        ToldLimit(None, 1048576, 1200000),
+    ),
+    "an input's length": (
+        "Input length 9000 exceeds the maximum allowed input length of 8192 tokens.",
+        ToldLimit(None, 8192, 9000),
+    ),
+    "of characters": (
+        "Invalid 'messages[0].name': string too long. Expected a string with maximum length 64, but got a string with length "
+        "99 instead.",
+        ToldLimit(),
     ),
     "with separators": ("The maximum context length is 1,048,576 tokens.", ToldLimit(1048576)),
     "bedrock": ("Input is too long for requested model.", ToldLimit()),
