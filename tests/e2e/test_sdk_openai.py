@@ -325,11 +325,14 @@ def test_a_wrong_role_is_named(client: openai.OpenAI) -> None:
     assert caught.value.type == "invalid_request_error"
 
 
+WHOLE = {"x-gateway-truncation": "refuse"}  # or it would be cut to what fits
+
+
 def test_a_request_over_the_window_is_refused_in_openais_words(client: openai.OpenAI) -> None:
     messages: Any = [{"role": "user", "content": "word " * 20_000}]
 
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model=MODEL, messages=messages)
+        client.chat.completions.create(model=MODEL, messages=messages, extra_headers=WHOLE)
 
     assert caught.value.code == "context_length_exceeded"
     assert caught.value.type == "invalid_request_error"
@@ -340,7 +343,7 @@ def test_a_stream_over_the_window_is_refused_with_a_status(client: openai.OpenAI
     messages: Any = [{"role": "user", "content": "word " * 20_000}]
 
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model=MODEL, messages=messages, stream=True)
+        client.chat.completions.create(model=MODEL, messages=messages, stream=True, extra_headers=WHOLE)
 
     assert caught.value.code == "context_length_exceeded"
 

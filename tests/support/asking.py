@@ -16,10 +16,10 @@ TEXT: dict[str, Any] = {"model": "small", "prompt": "The cat", "max_tokens": 6, 
 SECONDS = 60
 
 
-def post(gateway: Gateway, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
-    request = urllib.request.Request(
-        f"{gateway.api_url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+def post(gateway: Gateway, path: str, body: dict[str, Any], **headers: str) -> tuple[int, bytes]:
+    """Post JSON; underscores in the names of `headers` stand for hyphens."""
+    told = {"Content-Type": "application/json", **{name.replace("_", "-"): word for name, word in headers.items()}}
+    request = urllib.request.Request(f"{gateway.api_url}/{path}", json.dumps(body).encode(), told)
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return answer.status, answer.read()
@@ -34,8 +34,8 @@ def ask(gateway: Gateway, path: str, body: dict[str, Any]) -> Any:
     return json.loads(answer)
 
 
-def refusal(gateway: Gateway, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    status, answer = post(gateway, path, body)
+def refusal(gateway: Gateway, path: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    status, answer = post(gateway, path, body, **headers)
     assert status == 400, answer
     return assert_error_obeys_contract(json.loads(answer))
 

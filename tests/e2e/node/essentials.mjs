@@ -166,7 +166,8 @@ const CASES = {
 
   async over_the_window(client) {
     const messages = [{ role: "user", content: "word ".repeat(20_000) }];
-    return failure(() => client.chat.completions.create({ model: MODEL, messages }));
+    const headers = { "x-gateway-truncation": "refuse" };
+    return failure(() => client.chat.completions.create({ model: MODEL, messages }, { headers }));
   },
 
   async left_early(client) {

@@ -136,7 +136,8 @@ def bad_role(client: openai.OpenAI) -> Any:
 
 def over_the_window(client: openai.OpenAI) -> Any:
     messages: Any = [{"role": "user", "content": "word " * 20_000}]
-    return failure(lambda: client.chat.completions.create(model=MODEL, messages=messages))
+    whole = {"x-gateway-truncation": "refuse"}
+    return failure(lambda: client.chat.completions.create(model=MODEL, messages=messages, extra_headers=whole))
 
 
 def left_early(client: openai.OpenAI) -> Any:
