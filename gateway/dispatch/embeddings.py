@@ -17,9 +17,12 @@ from gateway.dispatch.fitting import policy_of
 from gateway.dispatch.flights import Flight, Flights, Waiter
 from gateway.dispatch.loads import check_sizes
 from gateway.errors import NotRemembered
-from gateway.routing import Route, RouteTable, Truncation
+from gateway.routing import Deployment, Route, RouteTable, Truncation
 from gateway.wire import FLOAT_BYTES, split_inputs
 
+# A request with no other fields has the same space each time, which takes longer to make than one input's key.
+_PLAIN = frozenset({"model", "input", "encoding_format", "user", "dimensions"})
+_MOST_SPACES = 1000
 _AT_ONCE = 1024 * 1024  # characters that are hashed before others have their turn: a few milliseconds
 
 
@@ -55,6 +58,7 @@ class EmbeddingDispatcher:
         self._errands = errands
         self._now = now
         self._is_shared = is_shared
+        self._spaces: dict[tuple[str, str, int | None, str], Space] = {}  # of requests with the usual fields
 
     async def embed(self, call: Call, wishes: Wishes) -> Embedded:
         """Return the vectors that `call` asks for.
@@ -89,6 +93,18 @@ class EmbeddingDispatcher:
 
     def _space(self, call: Call, route: Route) -> Space:
         first = route.deployments[0]
+        if not (first.is_configured and call.body.keys() <= _PLAIN):
+            return self._make_space(call, route, first)
+        scope = "" if self._is_shared else call.caller.name
+        key = (route.alias, scope, call.body.get("dimensions"), policy_of(route))
+        space = self._spaces.get(key)
+        if space is None:
+            if len(self._spaces) >= _MOST_SPACES:
+                self._spaces.clear()
+            space = self._spaces[key] = self._make_space(call, route, first)
+        return space
+
+    def _make_space(self, call: Call, route: Route, first: Deployment) -> Space:
         said = {name: value for name, value in call.body.items() if value is not None}
         return make_space(
             scope="" if self._is_shared else call.caller.name,
