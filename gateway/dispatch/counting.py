@@ -170,13 +170,14 @@ def _weigh_chat(asked: _Asked, counter: Counter) -> TokenCount:
     counted = count_chat(body, counter)
     policy = policy_of(asked.call, asked.route) if may_cut(asked.call, asked.route) else "refuse"
     limit = None if asked.window is None else room_for(asked.window, asked.output)
-    if limit is not None and asked.counting is None:
-        limit = max(0, limit - spare_for(body))
+    spare = spare_for(body) if asked.counting is None else 0
+    if limit is not None:
+        limit = max(0, limit - spare)
     fits = None if limit is None else counted.total <= limit
     fitted = None if limit is None else _fit(body, limit, policy, counter)
     dropped = 0 if limit is None else None if fitted is None else fitted.dropped
     told = _told(asked, _parts(counted, asked.call.endpoint), limit, dropped, policy, fits=fits)
-    return told if fitted is None else replace(told, would_lower_to=_lowered(asked, fitted.total))
+    return told if fitted is None else replace(told, would_lower_to=_lowered(asked, fitted.total + spare))
 
 
 def _filled(call: Call, deployment: Deployment) -> dict[str, Any]:
@@ -202,7 +203,7 @@ def _fit(body: Mapping[str, Any], limit: int, policy: ChatPolicy, counter: Count
 
 
 def _lowered(asked: _Asked, sent: int) -> int | None:
-    """Return what the longest answer would be lowered to beside so many tokens of the request."""
+    """Return what the longest answer would be lowered to beside so many tokens of the request and its template."""
     if asked.window is None or asked.output is None:
         return None
     left = max(1, asked.window - sent)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -57,14 +56,6 @@ class Counters(Protocol):
     def run(self, deployment: Deployment, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """What there is room for: `window` for request and answer, `input` for the request; in the upstream's tokens."""
-
-    window: int | None
-    input: int
-
-
 class Windows:
     """Fits requests into the windows of deployments, and remembers what those say of them."""
 
@@ -103,12 +94,12 @@ class Windows:
             return body
         asked = output_asked(body)
         spare = spare_for(body) if self._counters.is_own(deployment) else 0
-        room = _Room(window, _most_input(window, most_input, asked) - spare)
+        room = _most_input(window, most_input, asked) - spare
         most = most_tokens(body, call.size) * ratio
-        if most <= room.input and (window is None or most + spare + (asked or 0) <= window):
+        if most <= room and (window is None or most + spare + (asked or 0) <= window):
             return body
         try:
-            fitted = await self._fit(call, route, deployment, body, (room.input, ratio))
+            fitted = await self._fit(call, route, deployment, body, (room, ratio))
         except Uncounted:  # the model will say itself what it makes of the request
             return body
         return _settle(call, body, fitted, None if window is None else window - spare, ratio)
