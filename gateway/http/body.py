@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.call import Call, Caller, Endpoint
 from gateway.errors import InvalidRequest, RequestTimeout, UnsupportedMediaType
 from gateway.http.lifecycle import RECORD
-from gateway.routing import AUTO, check_style, check_truncation
+from gateway.routing import AUTO, TRUNCATION_HEADER, check_style, check_truncation
 from gateway.wire import STEERING, parse_object, refuse_steering
 
 DEADLINE_SECONDS = 30.0
@@ -49,7 +49,7 @@ async def read_call(
     call = Call(endpoint, body, alias, stream, caller, record, size=len(raw))
     if endpoint == "chat/completions":
         call.has_media = any(word in raw for word in _MEDIA)
-    truncation = request.headers.get("x-gateway-truncation")
+    truncation = request.headers.get(TRUNCATION_HEADER)
     if truncation is not None:
         call.truncation = check_truncation(truncation, endpoint)
     style = request.headers.get("x-gateway-style")

@@ -16,10 +16,9 @@ from gateway.dispatch import TokenCount, TokenCounts
 from gateway.errors import InvalidRequest
 from gateway.http.answers import json_response
 from gateway.http.body import read_call
-from gateway.routing import EMBEDDING_TRUNCATIONS, check_truncation
+from gateway.routing import EMBEDDING_TRUNCATIONS, TRUNCATION_HEADER, check_truncation
 from gateway.wire import check_chat, check_completion, check_embedding, refuse_steering
 
-HEADER = "x-gateway-truncation"
 _OWN = frozenset({FIELD})  # of embeddings
 _KINDS: Mapping[str, Endpoint] = {"messages": "chat/completions", "prompt": "completions", "input": "embeddings"}
 _CHECKS = {"chat/completions": check_chat, "completions": check_completion, "embeddings": check_embedding}
@@ -30,7 +29,7 @@ class TokenRoutes:
         self._counts = counts
 
     async def count(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        truncation = request.headers.get(HEADER, "")
+        truncation = request.headers.get(TRUNCATION_HEADER, "")
         # What is meant is known when the body has been read: until then, by what is said of it.
         is_embedding = truncation.strip().lower() in EMBEDDING_TRUNCATIONS
         meant: Endpoint = "embeddings" if is_embedding else "chat/completions"

@@ -20,13 +20,23 @@ from gateway.routing.settings import (
 from gateway.routing.shaping import Refusals
 from gateway.routing.styles import STYLES, check_style
 from gateway.routing.table import AUTO, Deployment, Route, RouteTable
-from gateway.routing.windows import Windows, check_truncation, may_cut, output_asked, policy_of, room_for, spare_for
+from gateway.routing.windows import (
+    TRUNCATION_HEADER,
+    Windows,
+    check_truncation,
+    may_cut,
+    output_asked,
+    policy_of,
+    room_for,
+    spare_for,
+)
 
 __all__ = [
     "AUTO",
     "CHAT_TRUNCATIONS",
     "EMBEDDING_TRUNCATIONS",
     "STYLES",
+    "TRUNCATION_HEADER",
     "ChatCounters",
     "Deployment",
     "DeploymentPlan",

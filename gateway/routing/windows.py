@@ -27,7 +27,7 @@ class Uncounted(Exception):
     """The one who alone could count does not."""
 
 
-HEADER = "x-gateway-truncation"
+TRUNCATION_HEADER = "x-gateway-truncation"
 TOKEN_FIELDS = ("max_completion_tokens", "max_tokens")
 USUAL: ChatTruncation = "drop_oldest"
 
@@ -187,9 +187,11 @@ def check_truncation(word: str, endpoint: Endpoint) -> str:
     known: tuple[str, ...] = EMBEDDING_TRUNCATIONS if endpoint == "embeddings" else CHAT_TRUNCATIONS
     name = word.strip().lower()
     if endpoint not in (*_FITTED, "embeddings"):
-        raise InvalidRequest("Nothing is cut at this endpoint.", param=HEADER)
+        raise InvalidRequest("Nothing is cut at this endpoint.", param=TRUNCATION_HEADER)
     if name not in known:
-        raise InvalidRequest(f"Unknown truncation '{name[:100]}'; expected one of: {', '.join(known)}.", param=HEADER)
+        raise InvalidRequest(
+            f"Unknown truncation '{name[:100]}'; expected one of: {', '.join(known)}.", param=TRUNCATION_HEADER
+        )
     return name
 
 
